@@ -1,0 +1,23 @@
+//! Readings of an object, and what becomes of them: full load, polling, deletions, the sequencer and its ledger.
+//!
+//! Comes in: Salesforce's answers through `salesforce`, positions from the control partition. Goes out: batches.
+//! Rules on order, gaps and completeness live here and nowhere else; nothing here knows Avro or Kafka.
+
+mod deletions;
+mod event;
+pub mod ledger;
+mod live;
+mod load;
+mod object;
+mod page_size;
+mod platform_event;
+mod poll;
+mod reading;
+mod sequencer;
+#[cfg(test)]
+mod tests;
+mod window;
+
+pub use live::LiveSettings;
+pub use object::{CaptureSettings, ObjectCapture, Step};
+pub use platform_event::{EventCapture, EventStep};

@@ -1,0 +1,580 @@
+//! One object from its first row on: load, then follow; pulled step by step by the pipeline.
+//!
+//! Comes in: what the control partition knows of the object (position, ledger), Salesforce's answers. Goes out:
+//! batches, in publishing order, each with the control records that become true with it. A step that fails changes
+//! nothing that was not handed over: the next call goes on from the last batch. State in memory runs ahead of what is
+//! committed; whoever loses a transaction must drop this value and restore a new one.
+
+mod loading;
+mod stream;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::deletions::{Deletions, Found};
+use super::ledger::{Ledger, RecordId};
+use super::live::{Live, LiveSettings};
+use super::load::{LoadPage, LoadReader};
+use super::poll::{PollPage, WindowReader};
+use super::sequencer::{Sequenced, Sequencer};
+use super::window::Window;
+use crate::config::{FieldRules, Method, PollSettings};
+use crate::domain::position::VERSION;
+use crate::domain::{
+    Batch, Capture, ControlRecord, Notice, ObjectDescription, Position, ReplayId, Source, Stamp, State,
+};
+use crate::error::{Kind, Reaction};
+use crate::salesforce::bulk::{self, Job};
+use crate::salesforce::{Client, Describe, Purpose};
+use crate::{Error, Result};
+
+/// Below this many rows one REST query costs fewer calls than a Bulk job (create, poll, page, delete).
+const REST_LOAD_ROWS: u64 = 2_000;
+/// After as many failed jobs in a row the object is read by REST.
+const MOST_FAILED_JOBS: u32 = 3;
+/// How often the object is described again (a conditional request).
+const DESCRIBE_INTERVAL: Duration = Duration::from_secs(10 * 60);
+
+#[derive(Clone, Debug)]
+pub struct CaptureSettings {
+    pub method: Method,
+    pub initial_load: bool,
+    pub poll: PollSettings,
+    pub fields: FieldRules,
+    /// Rows by the org's own count, if known; decides between REST and Bulk.
+    pub estimate: Option<u64>,
+    /// How many loads may read at once in this process.
+    pub loads: Arc<Semaphore>,
+    /// `--once`: the run ends when everything up to here is read.
+    pub until: Option<Stamp>,
+    /// Follow by subscription; none: by polling.
+    pub live: Option<LiveSettings>,
+}
+
+/// What a step came to.
+#[derive(Debug)]
+pub enum Step {
+    /// To be published. `urgent`: commit at once, do not wait for more.
+    Batch { batch: Batch, urgent: bool },
+    /// Everything visible in Salesforce up to `read_to` was handed over; call again after `pause`.
+    CaughtUp { read_to: Option<Stamp>, pause: Duration },
+    /// The object looks different now: encoders must be made for `description()` before the next step.
+    Described,
+}
+
+/// Following by polls: a window being read, or the time of the next.
+struct Follow {
+    window: Option<WindowReader>,
+    next_at: Instant,
+}
+
+/// A page, and the records of it that were read again since it came: they are not asked for twice.
+struct Held<P> {
+    page: P,
+    reread: HashSet<RecordId>,
+}
+
+impl<P> Held<P> {
+    fn new(page: P) -> Self {
+        Self { page, reread: HashSet::new() }
+    }
+}
+
+pub struct ObjectCapture {
+    client: Client,
+    settings: CaptureSettings,
+    sequencer: Sequencer,
+    position: Position,
+    started: bool,
+    /// A reader while the load is not done; the position says whether it is.
+    reader: Option<LoadReader>,
+    /// None: there is nothing to follow the object by, or it is not asked for.
+    follow: Option<Follow>,
+    deletions: Deletions,
+    /// `--once`: they were asked for up to the end of the run.
+    deletions_are_last: bool,
+    described_at: Instant,
+    describe_due: bool,
+    /// Without asking whether anything changed: a query says so.
+    describe_anew: bool,
+    last_modified: Option<String>,
+    failed_jobs: u32,
+    /// Rows were new in the current window; when they last were.
+    window_had_changes: bool,
+    quiet_since: Instant,
+    finished_job: Option<Job>,
+    live: Option<Live>,
+    /// Behind what was handed over of the stream.
+    stream_position: Option<ReplayId>,
+    repair: Option<stream::Repair>,
+    /// Pages that wait until single records of them were read again.
+    load_page: Option<Held<LoadPage>>,
+    poll_page: Option<Held<PollPage>>,
+    notices: Vec<Notice>,
+}
+
+impl ObjectCapture {
+    /// `position` and `ledger` as the control partition holds them; `last_modified` of the describe that `object`
+    /// was made from.
+    pub fn new(
+        client: &Client,
+        settings: CaptureSettings,
+        (object, last_modified): (Arc<ObjectDescription>, Option<String>),
+        position: Option<Position>,
+        ledger: Ledger,
+    ) -> Self {
+        let now = Instant::now();
+        let deletions = Deletions::new(&object, &settings.poll);
+        let position = position.unwrap_or_else(|| Position::new(&object.name));
+        let sequencer = Sequencer::new(object, ledger, position.change_seq);
+        Self {
+            client: client.for_purpose(Purpose::Poll),
+            settings,
+            sequencer,
+            position,
+            started: false,
+            reader: None,
+            follow: None,
+            deletions,
+            deletions_are_last: false,
+            described_at: now,
+            describe_due: false,
+            describe_anew: false,
+            last_modified,
+            failed_jobs: 0,
+            window_had_changes: false,
+            quiet_since: now,
+            finished_job: None,
+            live: None,
+            stream_position: None,
+            repair: None,
+            load_page: None,
+            poll_page: None,
+            notices: Vec::new(),
+        }
+    }
+
+    pub fn description(&self) -> &Arc<ObjectDescription> {
+        self.sequencer.object()
+    }
+
+    pub fn position(&self) -> &Position {
+        &self.position
+    }
+
+    /// What went wrong since the last call without stopping anything.
+    pub fn take_troubles(&mut self) -> Vec<Error> {
+        std::mem::take(&mut self.deletions.troubles)
+    }
+
+    /// How many records the ledger remembers.
+    pub fn ledger_size(&self) -> usize {
+        self.sequencer.ledger.len()
+    }
+
+    /// Registry ids, to stand in the position from the next batch on.
+    pub fn set_schema_ids(&mut self, ids: serde_json::Map<String, serde_json::Value>) {
+        self.position.schema_ids = ids;
+    }
+
+    /// The next step. After an error it may be called again; dropping it half-way loses nothing but the requests.
+    pub async fn next(&mut self) -> Result<Step> {
+        if !self.started {
+            self.start().await?;
+        }
+        loop {
+            // What waits of the stream is meant by the description that it was read with.
+            if self.describe_due && self.live.as_ref().is_none_or(Live::is_empty) {
+                return self.describe_again().await;
+            }
+            if let Some(step) = self.stream_step().await? {
+                return Ok(step);
+            }
+            if self.describe_due && self.live.is_some() {
+                if !self.live.as_ref().is_some_and(Live::is_empty) {
+                    self.wait_for_stream(None).await?;
+                }
+                continue;
+            }
+            let next_poll = self.next_poll();
+            let polling = self.follow.as_ref().is_some_and(|follow| follow.window.is_some());
+            if polling || next_poll.is_some_and(|at| at <= Instant::now()) {
+                // Changes go before loaded rows.
+                if let Some(step) = self.follow_step().await? {
+                    return Ok(step);
+                }
+                continue;
+            }
+            if self.position.state == State::Loading && self.may_load() {
+                if let Some(step) = self.load_step(next_poll).await? {
+                    return Ok(step);
+                }
+                continue;
+            }
+            if let Some(step) = self.last_deletions().await? {
+                return Ok(step);
+            }
+            if self.live.is_some() {
+                let reached = self.position.committed_to;
+                let over = self.settings.until.is_some_and(|until| reached.is_some_and(|to| to >= until));
+                if over && self.position.state == State::Live && self.repair.is_none() {
+                    return Ok(Step::CaughtUp { read_to: reached, pause: Duration::ZERO });
+                }
+                self.wait_for_stream(next_poll).await?;
+                continue;
+            }
+            return Ok(match next_poll {
+                Some(at) => Step::CaughtUp {
+                    read_to: self.position.committed_to,
+                    pause: at.saturating_duration_since(Instant::now()),
+                },
+                None => Step::CaughtUp { read_to: None, pause: self.settings.poll.max_interval },
+            });
+        }
+    }
+
+    /// What the pipeline calls when a query met a field that is gone, or on its own timer.
+    pub fn expect_other_description(&mut self) {
+        self.describe_due = true;
+        self.describe_anew = true;
+    }
+
+    /// Called once all batches so far are committed: removes what is no longer needed in Salesforce.
+    pub async fn after_commit(&mut self) {
+        if let Some(job) = self.finished_job.take()
+            && let Err(error) = bulk::delete(&self.client.for_purpose(Purpose::Load), &job).await
+        {
+            tracing::debug!(object = %self.description().name, %error, "finished job not deleted");
+        }
+    }
+
+    async fn describe_again(&mut self) -> Result<Step> {
+        let object = self.description().clone();
+        self.describe_due = false;
+        self.described_at = Instant::now();
+        let client = self.client.for_purpose(Purpose::Describe);
+        let since = self.last_modified.clone().filter(|_| !self.describe_anew);
+        let describe = client.describe(&object.name, since.as_deref()).await?;
+        let described = match &describe {
+            Some(describe) => Some(compile(describe, &self.settings.fields, &object)?),
+            None => None,
+        };
+        if let Some(live) = &mut self.live {
+            live.described();
+        }
+        let (Some(describe), Some(described)) = (describe, described) else { return Ok(Step::Described) };
+        (self.last_modified, self.describe_anew) = (describe.last_modified, false);
+        if described.revision == object.revision {
+            return Ok(Step::Described);
+        }
+        tracing::info!(object = %object.name, fields = described.fields.len(), "object described anew");
+        self.sequencer.describe(Arc::new(described));
+        // Readers hold queries and layouts of the old description.
+        (self.reader, self.load_page, self.poll_page) = (None, None, None);
+        if let Some(follow) = &mut self.follow {
+            follow.window = None;
+        }
+        Ok(Step::Described)
+    }
+
+    async fn start(&mut self) -> Result<()> {
+        let followable = self.settings.method == Method::Cdc && self.description().cursor.is_some();
+        let is_new = self.position.updated_at == Stamp::default();
+        self.live = self
+            .settings
+            .live
+            .clone()
+            .filter(|_| followable)
+            .map(|settings| Live::new(settings, self.sequencer.object()));
+        self.stream_position = self.position.replay_id.clone();
+        self.position.capture = match (&self.live, followable) {
+            (Some(_), _) => Capture::Subscribe,
+            (None, true) => Capture::Poll,
+            (None, false) => Capture::None,
+        };
+        if self.live.is_none() {
+            // A stream that is opened later cannot go on behind what is polled now.
+            self.position.replay_id = None;
+            self.position.cursor = self.position.behind();
+            self.position.events_to = None;
+        }
+        self.position.error = None;
+        if is_new && followable && !self.settings.initial_load {
+            let now = self.client.fetch_server_time().await?.floor_second();
+            self.position.follow_from(now, now);
+            self.position.committed_to = Some(now);
+            self.position.state = State::Live;
+        } else if !is_new && self.position.load.as_ref().is_some_and(|load| load.done) {
+            self.position.state = State::Live;
+            // Loaded in a run that did not follow: from its load on.
+            if let (true, None, Some(load)) = (followable, self.position.cursor, &self.position.load) {
+                // What was committed late behind that load is published once more rather than not at all.
+                let (from, floor) = (load.started_at, load.started_at.minus(self.settings.poll.look_back));
+                self.position.follow_from(from, floor);
+            }
+        }
+        self.follow = followable.then(|| Follow { window: None, next_at: Instant::now() });
+        self.started = true;
+        Ok(())
+    }
+
+    // ---- following by polling ----
+
+    async fn follow_step(&mut self) -> Result<Option<Step>> {
+        let Some(Follow { window, next_at }) = &mut self.follow else { return Ok(None) };
+        let Some(reader) = window else {
+            if self.position.cursor.is_none() {
+                // The load has not begun; its start is where following begins.
+                *next_at = Instant::now() + self.settings.poll.interval;
+                return Ok(None);
+            }
+            if self.described_at.elapsed() >= DESCRIBE_INTERVAL {
+                self.describe_due = true;
+                return Ok(None);
+            }
+            return self.open_window().await;
+        };
+        let page = match self.poll_page.take() {
+            Some(held) => Ok(held),
+            None => reader.next().await.map(Held::new),
+        };
+        let held = match page {
+            Ok(held) => held,
+            Err(error) => {
+                *window = None;
+                if matches!(error.kind(), Kind::BulkJobFailed | Kind::BulkJobGone) {
+                    // Pages by REST are slower, but they arrive.
+                    self.settings.poll.bulk_from = u64::MAX;
+                }
+                return Err(error.during(format_args!("polling {}", self.sequencer.object().name)));
+            }
+        };
+        let (ledger_from, to) = (reader.window().ledger_from, reader.window().to());
+        let reading = self.reading(ledger_from);
+        let unclear = match self.sequencer.unclear(&held.page.rows, &held.reread, Some(reading)) {
+            Ok(unclear) => unclear,
+            Err(error) => {
+                self.drop_window();
+                return Err(error);
+            }
+        };
+        if !unclear.is_empty() {
+            self.poll_page = Some(held);
+            let batch = self.restate(&unclear).await?;
+            self.poll_page.iter_mut().for_each(|held| held.reread.extend(&unclear));
+            return Ok(Some(Step::Batch { batch, urgent: false }));
+        }
+        let page = held.page;
+        let sequenced = match self.sequencer.poll_page(page.rows, reading) {
+            Ok(sequenced) => sequenced,
+            Err(error) => {
+                self.drop_window();
+                return Err(error);
+            }
+        };
+        self.found(sequenced.changes.len());
+        let source = self.window_source();
+        if page.last {
+            self.close_window(to);
+        }
+        if let Some(read_to) = page.read_to {
+            self.polled(read_to);
+        }
+        let stream_position = format!("{}", self.position.cursor.unwrap_or(to));
+        if page.last {
+            self.window_closed(to);
+        }
+        let batch = self.batch(sequenced, source, None, &stream_position);
+        Ok(Some(Step::Batch { batch, urgent: false }))
+    }
+
+    /// The reader is a page ahead of what is published: a page that does not read is asked for again with its window.
+    fn drop_window(&mut self) {
+        self.poll_page = None;
+        if let Some(follow) = &mut self.follow {
+            follow.window = None;
+        }
+    }
+
+    async fn open_window(&mut self) -> Result<Option<Step>> {
+        let to = self.client.server_time().minus(self.settings.poll.settle).floor_second();
+        let Some(cursor) = self.position.cursor else {
+            return Err(Error::new(Kind::Internal, "polling without a cursor"));
+        };
+        // Deletions that queryAll cannot show, asked for up to what was polled already.
+        if let Some(found) = self.deletions.due(&self.client, &self.position, cursor).await {
+            return self.publish_deletions(found).await.map(Some);
+        }
+        let repairs = self.window_opened();
+        let settings = &self.settings.poll;
+        let window = Window::open(cursor, self.position.floor, settings.look_back, to);
+        let window = window.map(|window| if repairs { window.open_ended() } else { window });
+        let Some(Follow { window: slot, next_at }) = &mut self.follow else { return Ok(None) };
+        match window {
+            Some(window) => {
+                self.window_had_changes = false;
+                let object = self.sequencer.object().clone();
+                *slot = Some(WindowReader::new(self.client.clone(), object, window, settings.bulk_from));
+                self.poll_page = None;
+            }
+            None => {
+                // The server's clock is known to the second; a little patience lets it move.
+                *next_at = Instant::now() + settings.interval.min(Duration::from_secs(1));
+                self.client.fetch_server_time().await?;
+            }
+        }
+        Ok(None)
+    }
+
+    async fn publish_deletions(&mut self, found: Found) -> Result<Step> {
+        let found = self.confirmed(found).await?;
+        self.deletions_batch(found)
+    }
+
+    /// What getDeleted named, less what is there again: an undeleted record may have been published long ago.
+    async fn confirmed(&mut self, mut found: Found) -> Result<Found> {
+        let object = self.sequencer.object().clone();
+        let news = self.sequencer.unpublished(&found.ids);
+        if !news.is_empty() {
+            let ids: Vec<&str> =
+                news.iter().filter_map(|id| std::str::from_utf8(id.as_bytes()).ok()).collect();
+            let client = self.client.for_purpose(Purpose::Deletions);
+            match client.retrieve(&object, &ids, &[object.key]).await {
+                Ok(rows) => {
+                    let back: HashSet<RecordId> =
+                        rows.iter().filter_map(|row| row.value(object.key).and_then(RecordId::new)).collect();
+                    found.ids.retain(|(id, _)| !back.contains(id));
+                }
+                // Not every object can be read by id.
+                Err(error) if error.reaction() == Reaction::StopObject => {
+                    tracing::debug!(object = %object.name, %error, "deletions are taken as getDeleted names them");
+                }
+                Err(error) => return Err(error.during(format_args!("deletions of {}", object.name))),
+            }
+        }
+        Ok(found)
+    }
+
+    fn deletions_batch(&mut self, found: Found) -> Result<Step> {
+        let sequenced = self.sequencer.deletions(&found.ids)?;
+        self.position.deleted_to = self.position.deleted_to.max(Some(found.to));
+        let stream_position = format!("deleted/{}", found.to);
+        let batch = self.batch(sequenced, Source::Poll, None, &stream_position);
+        Ok(Step::Batch { batch, urgent: false })
+    }
+
+    /// `--once`: what was deleted up to the present, when everything else up to the run's start is read.
+    async fn last_deletions(&mut self) -> Result<Option<Step>> {
+        let reached = self.position.committed_to.filter(|to| Some(*to) >= self.settings.until);
+        let (Some(_), Some(read_to), false) = (self.settings.until, reached, self.deletions_are_last) else {
+            return Ok(None);
+        };
+        let found = self.deletions.last(&self.client, &self.position, read_to).await?;
+        let step = match found {
+            Some(found) => Some(self.publish_deletions(found).await?),
+            None => None,
+        };
+        self.deletions_are_last = true;
+        Ok(step)
+    }
+
+    /// Forgets what no window reaches any more, whoever opens it: after an outage a window may hold more changes than
+    /// memory should.
+    fn forget_out_of_reach(&mut self) {
+        if self.position.state == State::Loading {
+            // The ledger keeps all of an overlap until it is over.
+            return;
+        }
+        let Some(behind) = self.position.behind() else { return };
+        let look_back = self.settings.poll.look_back;
+        let reach = behind.minus(look_back);
+        let deleted_reach = self.deletions.reach(&self.position, look_back);
+        let deleted_reach = deleted_reach.map_or(reach, |deleted| deleted.min(reach));
+        self.sequencer.ledger.forget(reach, deleted_reach);
+        // A later run with a longer look-back must not reach below what the ledger holds.
+        self.position.floor = self.position.floor.max(Some(reach));
+    }
+
+    /// The window is read to its end: plan the next.
+    fn close_window(&mut self, to: Stamp) {
+        let settings = &self.settings.poll;
+        let now = Instant::now();
+        if self.window_had_changes {
+            self.quiet_since = now;
+        }
+        // The longer an object is quiet, the longer it may wait, by a tenth of its quiet.
+        let mut pause = (now.duration_since(self.quiet_since) / 10)
+            .clamp(settings.interval, settings.max_interval.max(settings.interval));
+        if self.settings.until.is_some_and(|until| to < until) {
+            // The run ends with the poll that reaches its start: not to be waited for longer than the clock takes.
+            pause = pause.min(Duration::from_secs(1));
+        }
+        if let Some(follow) = &mut self.follow {
+            *follow = Follow { window: None, next_at: now + pause };
+        }
+        if self.position.state != State::Loading {
+            self.position.committed_to = Some(to);
+        }
+    }
+
+    // ---- batches ----
+
+    fn batch(&mut self, sequenced: Sequenced, source: Source, load_id: Option<Arc<str>>, at: &str) -> Batch {
+        if sequenced.stale > 0 {
+            let (object, stale) = (&self.description().name, sequenced.stale);
+            tracing::debug!(%object, stale, "rows older than what was published were dropped");
+        }
+        Batch {
+            object: self.description().clone(),
+            rows: sequenced.rows,
+            changes: sequenced.changes,
+            details: sequenced.details,
+            notices: std::mem::take(&mut self.notices),
+            source,
+            load_id,
+            stream_position: at.into(),
+            control: self.control_records(),
+        }
+    }
+
+    fn control_only(&mut self) -> Batch {
+        let layout = crate::domain::RowLayout::complete(self.description().fields.len());
+        Batch {
+            object: self.description().clone(),
+            rows: crate::domain::Rows::new(layout),
+            changes: Vec::new(),
+            details: Vec::new(),
+            notices: std::mem::take(&mut self.notices),
+            source: Source::Load,
+            load_id: None,
+            stream_position: "".into(),
+            control: self.control_records(),
+        }
+    }
+
+    fn control_records(&mut self) -> Vec<ControlRecord> {
+        self.position.version = VERSION;
+        self.position.change_seq = self.sequencer.sequence();
+        self.position.updated_at = self.client.server_time();
+        let mut records = self.sequencer.ledger.take_records();
+        let key = Position::key(&self.position.object);
+        records.push(ControlRecord { key, value: Some(self.position.encode()) });
+        records
+    }
+}
+
+/// The description that a describe makes, with the known fields in their places.
+fn compile(describe: &Describe, rules: &FieldRules, known: &ObjectDescription) -> Result<ObjectDescription> {
+    let pinned: Vec<String> = known.fields.iter().map(|field| field.name.clone()).collect();
+    let described = describe.compile(rules, &pinned)?;
+    match &described.unsupported {
+        Some(reason) => {
+            Err(Error::new(Kind::ObjectUnsupported, format!("object {}: {reason}", described.name)))
+        }
+        None => Ok(described),
+    }
+}

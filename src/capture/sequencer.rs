@@ -1,0 +1,560 @@
+//! The only place where the readings of one object meet: it decides what is a change, and numbers it.
+//!
+//! Comes in: rows of a load page, rows of a poll page, ids from getDeleted. Goes out: changes in publishing order,
+//! each entered in the ledger if a later reading could meet it again. What is numbered first is published first.
+//!
+//! The rule for a polled row, by what the ledger holds as the newest of its id:
+//! - nothing: a deleted row is a delete; a row created within the ledger's reach is an insert (had it been
+//!   published before, its entry would be here); any other is an update.
+//! - a deletion: a deleted row is the same deletion again; a row that is back is an insert, unless it is older than
+//!   the row that the deletion was published from.
+//! - a live row: older stamps are stale, the same stamp with the same content is a repeat, everything else is an
+//!   update or a delete (two saves within one second share a stamp, but not their content).
+//!
+//! A loaded row is dropped if something of its id, and not older, was published: a change that was followed beside
+//! the load, or the row itself in an earlier attempt.
+//!
+//! Change events come in the order of their commits, so that among themselves only a repetition is dropped. Against a row
+//! that was read (a load, a poll, a repair) the row wins if it is younger; if nobody can tell, the record is read again.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::ledger::{Entry, Kind, Ledger, RecordId, UNKNOWN};
+use crate::domain::content::content_hash;
+use crate::domain::{
+    Change, ChangeSequence, CursorField, Detail, ObjectDescription, Operation, Row, RowLayout, Rows, Stamp,
+};
+use crate::{Error, Result, error};
+
+/// The content hash of a deletion that getDeleted named: there was no row.
+const NO_ROW: u64 = 0;
+
+#[derive(Debug)]
+pub struct Sequencer {
+    pub(super) object: Arc<ObjectDescription>,
+    pub ledger: Ledger,
+    pub(super) sequence: ChangeSequence,
+}
+
+/// What came of a page.
+#[derive(Debug)]
+pub struct Sequenced {
+    pub rows: Rows,
+    pub changes: Vec<Change>,
+    pub details: Vec<Detail>,
+    /// Rows that were published before.
+    pub repeated: u64,
+    /// Rows older than what was published.
+    pub stale: u64,
+}
+
+impl Sequenced {
+    fn new(rows: Rows) -> Self {
+        Self { changes: Vec::with_capacity(rows.len()), rows, details: Vec::new(), repeated: 0, stale: 0 }
+    }
+
+    /// For changes that come one by one; their rows hold every field.
+    pub fn one_by_one(object: &ObjectDescription) -> Self {
+        Self::new(Rows::new(RowLayout::complete(object.fields.len())))
+    }
+
+    pub(super) fn detail(&mut self, detail: Detail) -> Option<u32> {
+        if self.details.last() != Some(&detail) {
+            self.details.push(detail);
+        }
+        u32::try_from(self.details.len() - 1).ok()
+    }
+}
+
+/// How rows of a window are to be taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// The ledger holds all that was published with a cursor field from here on.
+    pub ledger_from: Stamp,
+    /// The events of all changes that were saved before this are published, or will be: a row with the very stamp of one
+    /// is that change. From here on it may be another save of that second, whose event is lost: the record is read again.
+    pub events_to: Stamp,
+}
+
+enum Decision {
+    Publish(Operation),
+    Repeated,
+    Stale,
+    /// The record must be read again.
+    Unclear,
+}
+
+impl Sequencer {
+    pub fn new(object: Arc<ObjectDescription>, ledger: Ledger, sequence: ChangeSequence) -> Self {
+        Self { object, ledger, sequence }
+    }
+
+    pub fn object(&self) -> &Arc<ObjectDescription> {
+        &self.object
+    }
+
+    pub fn sequence(&self) -> ChangeSequence {
+        self.sequence
+    }
+
+    /// The object was described again; what was published keeps its numbers and its entries.
+    pub fn describe(&mut self, object: Arc<ObjectDescription>) {
+        self.object = object;
+    }
+
+    /// Rows of a full load, read at `server_time`. Those with a cursor field from `remember_from` on are entered,
+    /// for polling will meet them again.
+    pub fn load_page(
+        &mut self,
+        rows: Rows,
+        server_time: Stamp,
+        remember_from: Option<Stamp>,
+    ) -> Result<Sequenced> {
+        let keys = self.keys(&rows, self.object.cursor, server_time)?;
+        let mut out = Sequenced::new(rows);
+        for (row, (id, stamp)) in out.rows.iter().zip(keys) {
+            if let Some(newest) = self.ledger.newest(&id)
+                && newest.stamp >= stamp
+            {
+                // Within one second nobody can tell which is younger; the polls up to the load's end read it again.
+                if newest.stamp > stamp {
+                    out.stale += 1
+                } else {
+                    out.repeated += 1
+                }
+                continue;
+            }
+            self.sequence = self.sequence.next(server_time);
+            out.changes.push(change(row, Operation::Refresh, self.sequence, stamp));
+            if remember_from.is_some_and(|from| stamp >= from) {
+                let hash = content_hash(&self.object, row);
+                let number = self.sequence.number();
+                self.ledger.enter(id, Entry { kind: Kind::Live, stamp, hash, number, event: 0 });
+            }
+        }
+        Ok(out)
+    }
+
+    /// Rows of a window, live and deleted.
+    pub fn poll_page(&mut self, rows: Rows, reading: Reading) -> Result<Sequenced> {
+        let Some(cursor) = self.object.cursor else { return Ok(Sequenced::new(rows)) };
+        let keys = self.keys(&rows, Some(cursor), Stamp::default())?;
+        let mut out = Sequenced::new(rows);
+        for (row, (id, stamp)) in out.rows.iter().zip(keys) {
+            let deleted = self.object.is_deleted.and_then(|field| row.value(field)) == Some(b"true");
+            let hash = content_hash(&self.object, row);
+            match self.decide(row, &id, stamp, deleted, hash, reading) {
+                Decision::Repeated => out.repeated += 1,
+                Decision::Stale => out.stale += 1,
+                // Whoever asked `unclear` before has read it since.
+                Decision::Unclear => out.repeated += 1,
+                Decision::Publish(operation) => {
+                    self.sequence = self.sequence.next(stamp);
+                    out.changes.push(change(row, operation, self.sequence, stamp));
+                    let kind = if deleted { Kind::Deleted } else { Kind::Live };
+                    let number = self.sequence.number();
+                    self.ledger.enter(id, Entry { kind, stamp, hash, number, event: 0 });
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    fn decide(
+        &self,
+        row: Row<'_>,
+        id: &RecordId,
+        stamp: Stamp,
+        deleted: bool,
+        hash: u64,
+        reading: Reading,
+    ) -> Decision {
+        let Some(newest) = self.ledger.newest(id) else {
+            if deleted {
+                return Decision::Publish(Operation::Delete);
+            }
+            let created = self.object.created_date.and_then(|field| row.value(field)).and_then(Stamp::parse);
+            let is_new = created.is_some_and(|created| created >= reading.ledger_from);
+            return Decision::Publish(if is_new { Operation::Insert } else { Operation::Update });
+        };
+        match (newest.kind, deleted) {
+            (Kind::Deleted, true) => Decision::Repeated,
+            // getDeleted was asked before this row was read: it is back, though its stamp may not have moved.
+            (Kind::Deleted, false) if newest.hash == NO_ROW => Decision::Publish(Operation::Insert),
+            // Of an event alone the stamp of the row is not known: it can be older than the commit.
+            _ if stamp < newest.stamp && newest.is_of_event_alone() && stamp >= reading.events_to => {
+                Decision::Unclear
+            }
+            _ if stamp < newest.stamp => Decision::Stale,
+            (Kind::Deleted, false) => Decision::Publish(Operation::Insert),
+            (Kind::Live, true) => Decision::Publish(Operation::Delete),
+            // The hash holds the stamp: whole rows that an event completed have the event's in the ledger.
+            (Kind::Live, false) if newest.hash == hash => Decision::Repeated,
+            // Saved in the very second of an event: the same change, or another one that no event may have told of.
+            (Kind::Live, false) if newest.event != 0 && stamp == newest.stamp => {
+                if stamp < reading.events_to { Decision::Repeated } else { Decision::Unclear }
+            }
+            (Kind::Live, false) => Decision::Publish(Operation::Update),
+        }
+    }
+
+    /// Records of a page that must be read by id before the page is taken. Of a load (`reading`: none): rows that will be
+    /// dropped because of an event that did not hold the whole record. Of a window: rows that nobody can tell from an
+    /// event. `reread`: those that were read since the page came.
+    pub fn unclear(
+        &self,
+        rows: &Rows,
+        reread: &HashSet<RecordId>,
+        reading: Option<Reading>,
+    ) -> Result<Vec<RecordId>> {
+        let Some(cursor) = self.object.cursor else { return Ok(Vec::new()) };
+        let mut unclear = Vec::new();
+        for (row, (id, stamp)) in rows.iter().zip(self.keys(rows, Some(cursor), Stamp::default())?) {
+            let Some(newest) = self.ledger.newest(&id).filter(|newest| newest.event != 0) else { continue };
+            if reread.contains(&id) {
+                continue;
+            }
+            let is_unclear = match reading {
+                None => newest.kind == Kind::Live && newest.hash == UNKNOWN && newest.stamp >= stamp,
+                Some(reading) => {
+                    let deleted = self.object.is_deleted.and_then(|field| row.value(field)) == Some(b"true");
+                    let hash = content_hash(&self.object, row);
+                    matches!(self.decide(row, &id, stamp, deleted, hash, reading), Decision::Unclear)
+                }
+            };
+            if is_unclear {
+                unclear.push(id);
+            }
+        }
+        Ok(unclear)
+    }
+
+    /// The stamp of the row that was published of a live record, if it was read.
+    pub fn read_at(&self, id: &RecordId) -> Option<Stamp> {
+        let read = |newest: &Entry| newest.kind == Kind::Live && newest.event == 0;
+        self.ledger.newest(id).filter(read).map(|newest| newest.stamp)
+    }
+
+    /// Of the ids that getDeleted names those that would be published now. It names what was deleted, though it may have
+    /// been undeleted since and published long ago: whoever publishes them must know that they are gone.
+    pub fn unpublished<'a>(&self, deleted: &'a [(RecordId, Stamp)]) -> Vec<&'a RecordId> {
+        let is_news = |(id, stamp): &&(RecordId, Stamp)| match self.ledger.newest(id) {
+            Some(newest) => newest.kind != Kind::Deleted && newest.stamp <= *stamp,
+            None => true,
+        };
+        deleted.iter().filter(is_news).map(|(id, _)| id).collect()
+    }
+
+    /// Ids that getDeleted names: those not published as deleted yet. Their rows hold the id alone.
+    pub fn deletions(&mut self, deleted: &[(RecordId, Stamp)]) -> Result<Sequenced> {
+        let layout = RowLayout::new(&[Some(self.object.key)], self.object.fields.len());
+        let mut out = Sequenced::new(Rows::new(layout));
+        for (id, stamp) in deleted {
+            match self.ledger.newest(id) {
+                Some(newest) if newest.kind == Kind::Deleted => {
+                    if newest.stamp < *stamp {
+                        // Its row kept an older stamp: the entry must last as long as getDeleted names the id.
+                        self.ledger.enter(*id, Entry { stamp: *stamp, ..newest });
+                    }
+                    out.repeated += 1;
+                }
+                // Undeleted since, and published again.
+                Some(newest) if newest.stamp > *stamp => out.stale += 1,
+                _ => {
+                    out.rows
+                        .push([id.as_bytes()])
+                        .map_err(|_| self.unreadable("a list of deletions is too long"))?;
+                    self.sequence = self.sequence.next(*stamp);
+                    let index = u32::try_from(out.rows.len() - 1).unwrap_or(u32::MAX);
+                    out.changes.push(Change {
+                        row: index,
+                        operation: Operation::Delete,
+                        sequence: self.sequence,
+                        timestamp: *stamp,
+                        detail: None,
+                    });
+                    let number = self.sequence.number();
+                    let entry = Entry { kind: Kind::Deleted, stamp: *stamp, hash: NO_ROW, number, event: 0 };
+                    self.ledger.enter(*id, entry);
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// Id and stamp of every row, before any is entered: of a page that does not read, nothing may count as published.
+    fn keys(
+        &self,
+        rows: &Rows,
+        cursor: Option<CursorField>,
+        otherwise: Stamp,
+    ) -> Result<Vec<(RecordId, Stamp)>> {
+        rows.iter()
+            .map(|row| {
+                let stamp = cursor.map_or(Ok(otherwise), |cursor| self.stamp(row, cursor.0))?;
+                Ok((self.id(row)?, stamp))
+            })
+            .collect()
+    }
+
+    fn id(&self, row: Row<'_>) -> Result<RecordId> {
+        row.value(self.object.key)
+            .and_then(RecordId::new)
+            .ok_or_else(|| self.unreadable("a row came without a usable id"))
+    }
+
+    pub(super) fn stamp(&self, row: Row<'_>, field: usize) -> Result<Stamp> {
+        row.value(field)
+            .and_then(Stamp::parse)
+            .ok_or_else(|| self.unreadable("a row came without a readable cursor field"))
+    }
+
+    pub(super) fn unreadable(&self, what: &str) -> Error {
+        Error::new(error::Kind::ReplyUnreadable, format!("object {}: {what}", self.object.name))
+    }
+}
+
+fn change(row: Row<'_>, operation: Operation, sequence: ChangeSequence, timestamp: Stamp) -> Change {
+    let row = u32::try_from(row.index()).unwrap_or(u32::MAX);
+    Change { row, operation, sequence, timestamp, detail: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Field, FieldKind};
+
+    const FROM: &str = "2026-05-19T08:00:00.000Z";
+    const OLD: &str = "2026-05-01T00:00:00.000Z";
+
+    fn object() -> Arc<ObjectDescription> {
+        let field = |name: &str, kind| Field {
+            name: name.to_owned(),
+            label: name.to_owned(),
+            help: None,
+            salesforce_type: "string".to_owned(),
+            kind,
+            length: 0,
+            precision: 0,
+            scale: 0,
+            calculated: false,
+            filterable: true,
+            sortable: true,
+        };
+        Arc::new(ObjectDescription {
+            name: "Account".into(),
+            target_name: "Account".into(),
+            label: "Account".to_owned(),
+            fields: vec![
+                field("Id", FieldKind::Text),
+                field("SystemModstamp", FieldKind::DateTime),
+                field("CreatedDate", FieldKind::DateTime),
+                field("IsDeleted", FieldKind::Boolean),
+                field("Name", FieldKind::Text),
+            ],
+            key: 0,
+            cursor: Some(CursorField(1)),
+            created_date: Some(2),
+            is_deleted: Some(3),
+            replicateable: true,
+            bulk: true,
+            unsupported: None,
+            revision: 1,
+        })
+    }
+
+    const EVERYTHING: Reading = Reading { ledger_from: Stamp(0), events_to: Stamp(i64::MAX) };
+
+    struct Reader {
+        sequencer: Sequencer,
+        last: ChangeSequence,
+    }
+
+    impl Reader {
+        fn new() -> Self {
+            let sequencer = Sequencer::new(object(), Ledger::new("Account"), ChangeSequence::default());
+            Self { sequencer, last: ChangeSequence::default() }
+        }
+
+        fn rows(rows: &[[&str; 5]]) -> Rows {
+            let mut built = Rows::new(RowLayout::complete(5));
+            for row in rows {
+                built.push(row.iter().map(|cell| cell.as_bytes())).unwrap();
+            }
+            built
+        }
+
+        /// The operations published for a page, with the numbers checked to rise.
+        fn poll(&mut self, rows: &[[&str; 5]]) -> String {
+            let ledger_from = Stamp::parse(FROM.as_bytes()).unwrap();
+            let reading = Reading { ledger_from, events_to: Stamp(i64::MAX) };
+            let page = self.sequencer.poll_page(Self::rows(rows), reading).unwrap();
+            self.letters(&page)
+        }
+
+        fn load(&mut self, rows: &[[&str; 5]]) -> String {
+            let now = Stamp::parse(b"2026-05-19T09:00:00Z").unwrap();
+            let page =
+                self.sequencer.load_page(Self::rows(rows), now, Stamp::parse(FROM.as_bytes())).unwrap();
+            self.letters(&page)
+        }
+
+        fn deleted(&mut self, at: &str) -> String {
+            let id = RecordId::new(ID.as_bytes()).unwrap();
+            let page = self.sequencer.deletions(&[(id, Stamp::parse(at.as_bytes()).unwrap())]).unwrap();
+            self.letters(&page)
+        }
+
+        fn letters(&mut self, page: &Sequenced) -> String {
+            for change in &page.changes {
+                assert!(change.sequence > self.last);
+                self.last = change.sequence;
+            }
+            page.changes.iter().map(|change| change.operation.letter()).collect()
+        }
+    }
+
+    const ID: &str = "0015g00000AbCdEAAV";
+
+    fn row<'a>(stamp: &'a str, created: &'a str, deleted: &'a str, name: &'a str) -> [&'a str; 5] {
+        [ID, stamp, created, deleted, name]
+    }
+
+    const T1: &str = "2026-05-19T08:30:00.000Z";
+    const T2: &str = "2026-05-19T08:30:05.000Z";
+    const T3: &str = "2026-05-19T08:30:09.000Z";
+
+    #[test]
+    fn what_the_look_back_shows_again_is_not_published_again() {
+        let mut reader = Reader::new();
+        assert_eq!(reader.poll(&[row(T1, OLD, "false", "a")]), "U");
+        assert_eq!(reader.poll(&[row(T1, OLD, "false", "a")]), "");
+        // REST spells the same moment otherwise.
+        assert_eq!(reader.poll(&[row("2026-05-19T08:30:00.000+0000", OLD, "false", "a")]), "");
+    }
+
+    #[test]
+    fn two_saves_within_one_second_are_two_changes() {
+        let mut reader = Reader::new();
+        assert_eq!(reader.poll(&[row(T1, OLD, "false", "a")]), "U");
+        assert_eq!(reader.poll(&[row(T1, OLD, "false", "b")]), "U");
+        assert_eq!(reader.poll(&[row(T1, OLD, "false", "b")]), "");
+    }
+
+    #[test]
+    fn a_row_created_within_reach_of_the_ledger_is_an_insert_once() {
+        let mut reader = Reader::new();
+        assert_eq!(reader.poll(&[row(T1, T1, "false", "a")]), "I");
+        assert_eq!(reader.poll(&[row(T2, T1, "false", "b")]), "U");
+    }
+
+    #[test]
+    fn a_row_loaded_young_is_not_an_insert_later() {
+        let mut reader = Reader::new();
+        assert_eq!(reader.load(&[row(T1, T1, "false", "a")]), "R");
+        assert_eq!(reader.poll(&[row(T1, T1, "false", "a")]), "");
+        assert_eq!(reader.poll(&[row(T2, T1, "false", "b")]), "U");
+    }
+
+    #[test]
+    fn nothing_steps_back() {
+        let mut reader = Reader::new();
+        assert_eq!(reader.poll(&[row(T2, OLD, "false", "b")]), "U");
+        assert_eq!(reader.poll(&[row(T1, OLD, "false", "a")]), "");
+        assert_eq!(reader.load(&[row(T1, OLD, "false", "a")]), "");
+        assert_eq!(reader.deleted(T1), "");
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_told_from_an_event_is_read_again_where_events_may_be_lost() {
+        let id = RecordId::new(ID.as_bytes()).unwrap();
+        let at = |text: &str| Stamp::parse(text.as_bytes()).unwrap();
+        // Published from an event alone, by the time of its commit, and from an event with its record.
+        for (kind, hash, wanted) in [
+            (Kind::Live, UNKNOWN, 1),
+            (Kind::Deleted, super::super::ledger::DELETED_BY_EVENT, 1),
+            (Kind::Live, 77, 0),
+        ] {
+            let mut reader = Reader::new();
+            reader.sequencer.ledger.enter(id, Entry { kind, stamp: at(T2), hash, number: 1, event: 9 });
+            let rows = Reader::rows(&[row(T1, OLD, "false", "a")]);
+            let unclear = |events_to: &str, reread: &HashSet<RecordId>| {
+                let reading = Reading { ledger_from: Stamp(0), events_to: at(events_to) };
+                reader.sequencer.unclear(&rows, reread, Some(reading)).unwrap().len()
+            };
+            assert_eq!(unclear(T1, &HashSet::new()), wanted, "{kind:?} {hash}");
+            assert_eq!(unclear(T3, &HashSet::new()), 0, "its event is published, or will be");
+            assert_eq!(unclear(T1, &HashSet::from([id])), 0, "once");
+        }
+    }
+
+    #[test]
+    fn a_deletion_is_published_once_whoever_shows_it_first() {
+        let mut reader = Reader::new();
+        assert_eq!(reader.poll(&[row(T1, OLD, "true", "a")]), "D");
+        assert_eq!(reader.deleted(T1), "");
+        assert_eq!(reader.poll(&[row(T1, OLD, "true", "a")]), "");
+
+        let mut reader = Reader::new();
+        assert_eq!(reader.deleted(T2), "D");
+        assert_eq!(reader.poll(&[row(T1, OLD, "true", "a")]), "");
+        assert_eq!(reader.deleted(T2), "");
+    }
+
+    #[test]
+    fn an_undeleted_row_is_an_insert_even_if_its_stamp_did_not_move() {
+        let mut reader = Reader::new();
+        assert_eq!(reader.poll(&[row(T1, OLD, "true", "a")]), "D");
+        assert_eq!(reader.poll(&[row(T1, OLD, "false", "a")]), "I");
+        assert_eq!(reader.poll(&[row(T3, OLD, "true", "a")]), "D");
+        assert_eq!(reader.deleted(T3), "");
+    }
+
+    #[test]
+    fn a_row_that_is_back_with_its_old_stamp_is_an_insert_if_only_get_deleted_knew_of_its_deletion() {
+        let mut reader = Reader::new();
+        assert_eq!(reader.deleted(T2), "D");
+        assert_eq!(reader.poll(&[row(T1, OLD, "false", "a")]), "I");
+        assert_eq!(reader.deleted(T2), "D", "and deleted again");
+    }
+
+    #[test]
+    fn a_deletion_is_known_as_long_as_get_deleted_names_it_whatever_stamp_its_row_had() {
+        let mut reader = Reader::new();
+        assert_eq!(reader.poll(&[row(T1, OLD, "true", "a")]), "D");
+        let later = "2026-05-19T08:44:00.000Z";
+        assert_eq!(reader.deleted(later), "");
+        let bound = Stamp::parse(b"2026-05-19T08:40:00Z").unwrap();
+        reader.sequencer.ledger.forget(bound, bound);
+        assert_eq!(reader.deleted(later), "");
+    }
+
+    #[test]
+    fn an_id_that_comes_twice_in_one_load_is_published_each_time() {
+        // A row may move while REST pages are read; the second reading is no older than the first.
+        let mut reader = Reader::new();
+        assert_eq!(reader.load(&[row(T1, OLD, "false", "a"), row(T2, OLD, "false", "b")]), "RR");
+    }
+
+    #[test]
+    fn a_row_without_id_or_stamp_stops_the_page() {
+        let mut reader = Reader::new();
+        for row in [["", T1, OLD, "false", "a"], [ID, "", OLD, "false", "a"], [ID, "soon", OLD, "false", "a"]]
+        {
+            let error = reader.sequencer.poll_page(Reader::rows(&[row]), EVERYTHING).unwrap_err();
+            assert_eq!(error.kind(), error::Kind::ReplyUnreadable);
+        }
+    }
+
+    #[test]
+    fn of_a_page_that_does_not_read_nothing_counts_as_published() {
+        let mut reader = Reader::new();
+        let good = row(T1, OLD, "false", "a");
+        let rows = || Reader::rows(&[good, ["", T1, OLD, "false", "b"]]);
+        reader.sequencer.poll_page(rows(), EVERYTHING).unwrap_err();
+        reader.sequencer.load_page(rows(), Stamp(0), Some(Stamp(0))).unwrap_err();
+        assert!(reader.sequencer.ledger.is_empty() && reader.sequencer.ledger.take_records().is_empty());
+        assert_eq!(reader.poll(&[good]), "U");
+    }
+}

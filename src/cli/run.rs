@@ -1,0 +1,83 @@
+//! `sf2kafka run`: the main job, until it is asked to stop, or with `--once` until everything is published.
+//!
+//! Comes in: a configuration, signals. Goes out: progress and log lines on stderr, the status server; all data go to Kafka.
+//! A clean stop commits what is captured and ends with 0.
+
+use std::sync::Arc;
+
+use clap::Args;
+use indicatif::MultiProgress;
+use tokio_util::sync::CancellationToken;
+
+use super::output::{self, Table, count};
+use super::{ConfigArgument, Outcome, block_on, progress, stop};
+use crate::Result;
+use crate::config::{self, Settings};
+use crate::pipeline::{self, Options};
+use crate::publish::TopicAdmin;
+use crate::status::server::Server;
+use crate::status::{Board, Snapshot};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// Load, catch up with everything up to the start, and end
+    #[arg(long)]
+    once: bool,
+}
+
+pub(super) fn run(arguments: &Arguments, bars: &MultiProgress) -> Result<Outcome> {
+    let settings = Arc::new(config::load(&arguments.config.config)?);
+    block_on(follow(settings, arguments.once, bars))
+}
+
+async fn follow(settings: Arc<Settings>, once: bool, bars: &MultiProgress) -> Result<Outcome> {
+    let stop = stop::on_signals()?;
+    let board = Arc::new(Board::new());
+    // What shows the board outlives the pipeline: a slow stop can be watched too.
+    let shown = CancellationToken::new();
+    let mut showing = Vec::new();
+    if let Some(listen) = settings.http_listen {
+        let server = Server::bind(listen).await?;
+        tracing::info!(address = %server.address(), "status server listens");
+        showing.push(tokio::spawn(server.serve(board.clone(), shown.clone())));
+    }
+    showing.push(tokio::spawn(progress::show(board.clone(), bars.clone(), shown.clone())));
+    tracing::info!(pipeline = %settings.name, once, "starting");
+    let outcome =
+        pipeline::run(settings, board.clone(), stop.clone(), Options { once, topics: TopicAdmin::Kafka })
+            .await;
+    shown.cancel();
+    for task in showing {
+        // What only shows cannot make the run fail.
+        let _ = task.await;
+    }
+    if once && !stop.is_cancelled() {
+        let snapshot = board.snapshot();
+        let worked = snapshot.objects.iter().any(|object| object.committed_to.is_some());
+        if outcome.is_ok() || worked {
+            output::words(&summary(&snapshot, outcome.is_ok()));
+        }
+    }
+    outcome.map(|()| Outcome::Done)
+}
+
+fn summary(snapshot: &Snapshot, all_done: bool) -> String {
+    let mut table = Table::new(&["object", "outcome", "loaded", "changes", "dead letters", "committed to"]);
+    for object in &snapshot.objects {
+        table.row([
+            object.object.clone(),
+            match &object.error {
+                Some(error) => format!("failed ({})", error.code),
+                None if all_done || object.committed_to.is_some() => "done".to_owned(),
+                None => "-".to_owned(),
+            },
+            count(object.published.refreshed),
+            count(object.published.changes()),
+            count(object.dead_letters),
+            object.committed_to.map_or("-".to_owned(), |to| to.to_string()),
+        ]);
+    }
+    table.to_string().trim_end().to_owned()
+}

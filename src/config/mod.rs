@@ -1,0 +1,26 @@
+//! Settings and secrets, as the rest of the program sees them.
+//!
+//! Comes in: a YAML file, environment, secret files. Goes out: [`Settings`], checked. Never: a secret in a message.
+//! [`load`] goes through `tree` (YAML with positions), `reader` (one key after the other), `file`, `connection`,
+//! `objects`, `platform_events` (what each key means).
+
+mod connection;
+mod duration;
+mod file;
+mod objects;
+mod origin;
+mod platform_events;
+mod reader;
+pub mod secret;
+pub mod settings;
+mod substitute;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+pub use connection::OWN_PROPERTIES;
+pub use duration::parse as parse_duration;
+pub use file::load;
+pub use objects::{is_glob, matches_object};
+pub use secret::Secret;
+pub use settings::*;

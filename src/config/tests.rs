@@ -1,0 +1,444 @@
+//! The configuration as users meet it: what is taken, what is refused, and at which line.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::file::{load_with, read};
+use super::reader::Context;
+use super::*;
+use crate::error::Kind;
+
+const MINIMAL: &str = "\
+name: crm
+salesforce:
+  login_domain: acme.my.salesforce.com
+  auth: client-credentials
+  client_id: ${SF_CLIENT_ID}
+  client_secret: ${SF_CLIENT_SECRET}
+kafka:
+  bootstrap_servers: localhost:9092
+schema_registry:
+  url: http://localhost:8081
+objects:
+  - Account
+";
+
+fn environment(name: &str) -> Option<String> {
+    match name {
+        "SF_CLIENT_ID" => Some("the-client".to_owned()),
+        "SF_CLIENT_SECRET" => Some("the-secret".to_owned()),
+        _ => None,
+    }
+}
+
+fn load_text(text: &str) -> Result<Settings, crate::Error> {
+    read(text, &Context::new("crm.yaml".to_owned(), PathBuf::new(), &environment))
+}
+
+fn with(more: &str) -> Result<Settings, crate::Error> {
+    load_text(&format!("{MINIMAL}{more}"))
+}
+
+/// The message and the advice of a file that must be refused.
+fn refused(text: &str) -> (String, String) {
+    let error = load_text(text).map(|_| ()).unwrap_err();
+    assert_eq!(error.kind(), Kind::ConfigInvalid, "{error}");
+    (error.to_string(), error.advice().to_owned())
+}
+
+#[test]
+fn the_smallest_file_gets_all_defaults() {
+    let settings = with("").unwrap();
+    assert_eq!(settings.name, "crm");
+    assert_eq!(settings.salesforce.login_origin.as_str(), "https://acme.my.salesforce.com/");
+    assert!(matches!(&settings.salesforce.auth, Auth::ClientCredentials { client_id, client_secret }
+        if client_id == "the-client" && client_secret.expose() == "the-secret"));
+    assert_eq!(settings.kafka.control_partitions, 8);
+    assert_eq!(settings.kafka.topics.partitions, 6);
+    assert_eq!(settings.http_listen, "127.0.0.1:8180".parse().ok());
+    let [account] = settings.objects.as_slice() else { panic!("one object") };
+    assert_eq!((account.name.as_str(), account.method), ("Account", Method::Cdc));
+    assert_eq!(account.poll, PollSettings::default());
+    assert_eq!(account.outputs, [OutputSettings::change_table("crm")]);
+    assert!(!format!("{settings:?}").contains("the-secret"));
+}
+
+#[test]
+fn an_object_takes_the_defaults_and_overrides_them() {
+    let text = MINIMAL.replace(
+        "  - Account\n",
+        "  - Account\n  - { name: 'et4ae5__*__c', method: full-load, poll: { interval: 5m } }\n",
+    );
+    let settings = load_text(&format!(
+        "{text}defaults:\n  poll: {{ interval: 1m, look_back: 20m }}\n  outputs: [ {{ envelope: change-table, topic: \"x.{{object}}\", key: string }} ]\nexclude: ['*Share']\n"
+    ))
+    .unwrap();
+    let [account, marketing] = settings.objects.as_slice() else { panic!("two objects") };
+    assert_eq!(account.poll.interval, Duration::from_secs(60));
+    assert_eq!((marketing.method, marketing.poll.interval), (Method::FullLoad, Duration::from_secs(300)));
+    assert_eq!(marketing.poll.look_back, Duration::from_secs(20 * 60));
+    assert_eq!(marketing.outputs[0].topic_for("crm", "A"), "x.A");
+    assert_eq!(marketing.outputs[0].key, KeyFormat::Text);
+    assert!(matches_object(&marketing.name, "et4ae5__SendDefinition__c"));
+    assert!(matches_object(&settings.exclude[0], "AccountShare") && !matches_object("*Share", "Account"));
+}
+
+#[test]
+fn a_wrong_key_or_value_names_its_line_and_what_was_probably_meant() {
+    let cases: &[(&str, &str, &str, &str)] = &[
+        ("objectz: [A]\n", "13:1", "unknown key `objectz`", "did you mean `objects`?"),
+        ("http:\n  listn: off\n", "14:3", "unknown key `http.listn`", "did you mean `listen`?"),
+        ("http: { listen: here }\n", "13:17", "`http.listen`: `here` is not an address", ""),
+        ("defaults: { method: cdd }\n", "13:21", "knows no value `cdd`", "did you mean `cdc`?"),
+        ("defaults:\n  poll:\n    interval: 30\n", "15:15", "`30` is not a duration", ""),
+        ("defaults:\n  initial_load: yes\n", "14:17", "`yes` is not `true` or `false`", ""),
+        ("defaults: [a]\n", "13:11", "`defaults` holds keys with values, not a list", ""),
+        ("exclude: Account\n", "13:10", "`exclude` is a list, not a single value", "write `[a, b]`"),
+        ("exclude: [Acc*]\n", "13:11", "leaves out `Account`, which is listed", "take one"),
+        ("defaults: { outputs: [ { topic: a } ] }\n", "13:24", "`envelope` is missing", "change-table"),
+        (
+            "defaults: { outputs: [ { envelope: change-table, topic: '{nam}.x' } ] }\n",
+            "13:57",
+            "unknown `{nam}`",
+            "did you mean `{name}`?",
+        ),
+        (
+            "defaults:\n  outputs:\n    - { envelope: change-table }\n    - { envelope: change-table }\n",
+            "16:7",
+            "two outputs with one topic",
+            "{object}__ct",
+        ),
+        (
+            "defaults: { outputs: [ { envelope: change-table, topic: '{name}.control' } ] }\n",
+            "12:5",
+            "topic `crm.control` of `Account` is also used by the program itself",
+            "",
+        ),
+        ("name: again\n", "13:1", "key `name` stands twice, first in line 1", ""),
+    ];
+    for (more, place, message, hint) in cases {
+        let (error, advice) = refused(&format!("{MINIMAL}{more}"));
+        assert!(error.starts_with(&format!("crm.yaml:{place}: ")), "{more}\n{error}");
+        assert!(error.contains(message), "{more}\n{error}");
+        assert!(advice.contains(hint), "{more}\n{advice}");
+    }
+}
+
+#[test]
+fn a_change_to_one_line_of_a_good_file_is_refused_at_that_line() {
+    let cases: &[(&str, &str, usize, &str)] = &[
+        ("name: crm", "name: \"a b\"", 1, "cannot name topics"),
+        ("name: crm", "name:", 1, "`name` is empty"),
+        ("name: crm\n", "", 1, "`name` is missing"),
+        ("login_domain: acme.my.salesforce.com", "login_domain: http://acme.com", 3, "plain http"),
+        ("login_domain: acme.my.salesforce.com", "login_domain: acme", 3, "`acme` is no host"),
+        ("auth: client-credentials", "auth: password", 4, "`salesforce.auth: password` is not available"),
+        ("auth: client-credentials", "auth: client_credentials", 4, "knows no value"),
+        ("  auth: client-credentials\n", "", 2, "`auth` is missing in `salesforce`"),
+        ("  client_id: ${SF_CLIENT_ID}\n", "", 2, "`client_id` is missing in `salesforce`"),
+        ("  client_secret: ${SF_CLIENT_SECRET}\n", "", 2, "`client_secret` is missing"),
+        ("client_secret: ${SF_CLIENT_SECRET}", "client_secret: ''", 6, "`salesforce.client_secret` is empty"),
+        ("client_id: ${SF_CLIENT_ID}", "client_id: ${SF CLIENT}", 5, "no variable reference"),
+        ("client_id: ${SF_CLIENT_ID}", "client_id: [a]", 5, "a single value belongs here, not a list"),
+        ("  bootstrap_servers: localhost:9092\n", "  topics: {}\n", 7, "`bootstrap_servers` is missing"),
+        ("  url: http://localhost:8081", "  url: localhost:8081", 10, "`schema_registry.url` is no http URL"),
+        ("schema_registry:\n  url: http://localhost:8081\n", "", 1, "`url` is missing in `schema_registry`"),
+        ("  - Account\n", "  []\n", 11, "`objects` is empty"),
+        ("  - Account", "  - Acc ount", 12, "no API name and no glob"),
+        ("  - Account", "  - Account\n  - account", 13, "listed twice, first in line 12"),
+        ("  - Account", "  - { method: cdc }", 12, "`name` is missing in `objects[]`"),
+        (
+            "  bootstrap_servers: localhost:9092",
+            "  bootstrap_servers: localhost:9092\n  properties: { enable.idempotence: false }",
+            9,
+            "`kafka.properties.enable.idempotence` is set by the program",
+        ),
+    ];
+    for (old, new, line, message) in cases {
+        let (error, _) = refused(&MINIMAL.replacen(old, new, 1));
+        assert!(error.starts_with(&format!("crm.yaml:{line}:")), "{new}\n{error}");
+        assert!(error.contains(message), "{new}\n{error}");
+    }
+}
+
+#[test]
+fn what_a_later_version_brings_is_refused_by_name_and_never_ignored() {
+    for more in [
+        "clouds: [sales]",
+        "naming: { fields: single-underscore }",
+        "defaults: { state: full }",
+        "defaults: { method: reload }",
+        "defaults: { compare: '0 3 * * *' }",
+        "defaults: { formulas: follow }",
+        "defaults: { on_new_field: backfill }",
+        "defaults: { outputs: [ { envelope: upsert } ] }",
+        "defaults: { outputs: [ { envelope: change-table, format: json } ] }",
+    ] {
+        let (error, _) = refused(&format!("{MINIMAL}{more}\n"));
+        assert!(error.starts_with("crm.yaml:13:"), "{error}");
+        assert!(error.contains("is not available in this version"), "{error}");
+    }
+    for entry in ["where: \"A = 1\"", "schedule: '* * * * *'", "fields: { hash: [Email] }"] {
+        let (error, _) = refused(&MINIMAL.replace("- Account", &format!("- {{ name: Account, {entry} }}")));
+        assert!(error.starts_with("crm.yaml:12:") && error.contains("not available"), "{error}");
+    }
+}
+
+#[test]
+fn platform_events_are_named_one_by_one_and_may_stand_alone() {
+    let settings = with("platform_events: [ Shipment__e, 'ns__Order__e', LoginEventStream ]\n").unwrap();
+    let names: Vec<_> = settings.platform_events.iter().map(|event| event.name.as_str()).collect();
+    assert_eq!(names, ["Shipment__e", "ns__Order__e", "LoginEventStream"]);
+    assert_eq!(settings.platform_events[1].place, "crm.yaml:13:33");
+    assert_eq!(settings.event_topic("Shipment__e"), "crm.Shipment__e");
+    let alone = MINIMAL.replace("objects:\n  - Account", "platform_events: [ Shipment__e ]");
+    let settings = load_text(&alone).unwrap();
+    assert!(settings.objects.is_empty() && settings.platform_events.len() == 1);
+    assert_eq!(settings.event_namespace(), "salesforce.crm");
+
+    for (list, place, message, hint) in [
+        ("[Shipment__c]", "13:19", "`Shipment__c` is no platform event's API name", "for example"),
+        ("['*__e']", "13:19", "is no platform event's API name", "globs are not taken"),
+        ("[/event/Shipment__e]", "13:19", "is no platform event's API name", "without `/event/`"),
+        ("[AccountChangeEvent]", "13:19", "is no platform event's API name", "by `objects`"),
+        ("Shipment__e", "13:18", "`platform_events` is a list, not a single value", "write `[a, b]`"),
+        ("[A__e, a__e]", "13:25", "platform event `a__e` is listed twice, first in line 13", "keep one"),
+        ("[Account]", "13:19", "`Account` is listed under `objects` too", "take one of the two away"),
+    ] {
+        let (error, advice) = refused(&format!("{MINIMAL}platform_events: {list}\n"));
+        assert!(error.starts_with(&format!("crm.yaml:{place}: ")), "{list}\n{error}");
+        assert!(error.contains(message), "{list}\n{error}");
+        assert!(advice.contains(hint), "{list}\n{advice}");
+    }
+    // An object's output in the way.
+    let text = MINIMAL.replace(
+        "- Account",
+        "- { name: Account, outputs: [ { envelope: change-table, topic: '{name}.Shipment__e' } ] }",
+    );
+    let (error, _) = refused(&format!("{text}platform_events: [Shipment__e]\n"));
+    let message = "topic `crm.Shipment__e` of `Shipment__e` is also used by Account";
+    assert!(error.starts_with("crm.yaml:13:19: ") && error.contains(message), "{error}");
+    let (error, _) =
+        refused(&format!("{}platform_events: []\n", MINIMAL.replace("objects:\n  - Account\n", "")));
+    assert!(error.contains("`objects` is missing"), "{error}");
+}
+
+#[test]
+fn what_means_the_same_as_this_version_does_is_taken() {
+    let settings = with(
+        "naming: { fields: keep }\ndefaults: { method: cdc, capture: auto, after: full, state: none, formulas: ignore, on_new_field: ignore, decimals: double }\n",
+    );
+    settings.unwrap();
+}
+
+#[test]
+fn all_problems_of_a_file_are_named_at_once_in_its_order() {
+    let text = MINIMAL.replace("auth: client-credentials", "auht: client-credentials");
+    let (error, _) = refused(&format!("{text}http: {{ listen: nowhere }}\n"));
+    let lines: Vec<_> = error.lines().collect();
+    assert_eq!(lines[0], "3 problems in the configuration");
+    assert!(lines[1].trim_start().starts_with("crm.yaml:2:1: `auth` is missing"), "{error}");
+    assert!(
+        lines[2].contains("crm.yaml:4:3: unknown key `salesforce.auht` (did you mean `auth`?)"),
+        "{error}"
+    );
+    assert!(lines[3].contains("crm.yaml:13:17: "), "{error}");
+}
+
+#[test]
+fn the_value_of_a_variable_never_shows_in_a_message_wherever_it_was_put() {
+    for (old, new) in [
+        ("name: crm", "name: \"{}!\""),
+        ("acme.my.salesforce.com", "http://{}.com"),
+        ("acme.my.salesforce.com", "{}"),
+        ("auth: client-credentials", "auth: {}"),
+        ("- Account", "- \"{} x\""),
+        ("- Account", "- { name: Account, method: {} }"),
+        ("- Account", "- { name: Account, poll: { interval: {} } }"),
+        ("- Account", "- { name: Account, outputs: [ { envelope: change-table, topic: '{} x' } ] }"),
+        ("url: http://localhost:8081", "url: {}"),
+    ] {
+        let (error, advice) = refused(&MINIMAL.replacen(old, &new.replace("{}", "${SF_CLIENT_SECRET}"), 1));
+        assert!(!error.contains("the-secret") && !advice.contains("the-secret"), "{error}");
+    }
+}
+
+#[test]
+fn a_missing_variable_is_named_with_its_line() {
+    let error = load_text(&MINIMAL.replace("${SF_CLIENT_ID}", "${NO_SUCH}")).map(|_| ()).unwrap_err();
+    assert_eq!(error.kind(), Kind::SecretMissing);
+    assert_eq!(error.to_string(), "crm.yaml:5:14: environment variable NO_SUCH is not set");
+    assert!(error.advice().contains("${NO_SUCH:-…}"));
+}
+
+#[test]
+fn a_secret_file_is_read_without_its_last_newline_and_must_hold_something() {
+    let directory = std::env::temp_dir().join(format!("sf2kafka-secret-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let file = directory.join("crm.yaml");
+    let text = MINIMAL.replace("client_secret: ${SF_CLIENT_SECRET}", "client_secret_file: secret");
+    std::fs::write(
+        &file,
+        text.replace("localhost:9092", "x:1\n  properties: { sasl.password_file: secret }"),
+    )
+    .unwrap();
+    let load = || load_with(&file, &environment);
+
+    let missing = load().map(|_| ()).unwrap_err();
+    assert_eq!(missing.kind(), Kind::SecretMissing);
+    assert!(missing.to_string().contains("crm.yaml:6:23: secret file "), "{missing}");
+
+    std::fs::write(directory.join("secret"), "\n").unwrap();
+    assert!(load().map(|_| ()).unwrap_err().to_string().contains("it is empty"));
+
+    std::fs::write(directory.join("secret"), " two words \n").unwrap();
+    let settings = load().unwrap();
+    let Auth::ClientCredentials { client_secret, .. } = settings.salesforce.auth else {
+        panic!("another auth")
+    };
+    assert_eq!(client_secret.expose(), " two words ");
+    assert_eq!(settings.kafka.properties["sasl.password"].expose(), " two words ");
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn a_secret_given_twice_is_refused() {
+    let text = MINIMAL.replace("  client_secret:", "  client_secret_file: x\n  client_secret:");
+    assert!(refused(&text).0.contains("are both given"));
+}
+
+#[test]
+fn an_access_token_needs_its_instance_and_nothing_else() {
+    let text = MINIMAL
+        .replace("client-credentials", "access-token")
+        .replace("  client_id: ${SF_CLIENT_ID}\n", "")
+        .replace("client_secret", "access_token");
+    let (error, _) = refused(&text);
+    assert!(error.contains("`instance` is missing in `salesforce`"), "{error}");
+    let text = text.replace("login_domain: acme.my.salesforce.com", "instance: um1");
+    let settings = load_text(&text).unwrap().salesforce;
+    assert_eq!(settings.instance_label.as_deref(), Some("UM1"));
+    assert_eq!(settings.login_origin.as_str(), "https://um1.salesforce.com/");
+    let (error, _) = refused(&text.replace("  instance", "  client_id: x\n  instance"));
+    assert!(error.contains("`salesforce.client_id` has no use with `auth: access-token`"), "{error}");
+}
+
+#[test]
+fn change_events_come_from_salesforces_endpoint_unless_another_is_given() {
+    let pubsub = |more: &str| {
+        load_text(&MINIMAL.replace("kafka:\n", &format!("{more}kafka:\n")))
+            .map(|settings| settings.salesforce.pubsub)
+    };
+    let settings = |endpoint: &str, tls| PubsubSettings { endpoint: endpoint.to_owned(), tls };
+    assert_eq!(pubsub("").unwrap(), settings("api.pubsub.salesforce.com:7443", true));
+    let given = pubsub("  pubsub: { endpoint: api.deu.pubsub.salesforce.com, tls: true }\n").unwrap();
+    assert_eq!(given, settings("api.deu.pubsub.salesforce.com:7443", true));
+    let local = pubsub("  pubsub: { endpoint: 127.0.0.1:7011, tls: false }\n").unwrap();
+    assert_eq!(local, settings("127.0.0.1:7011", false));
+
+    for (line, place, message) in [
+        ("{ tls: false }", "7:13", "the access token would travel unprotected"),
+        ("{ endpoint: api.example.com:7443, tls: false }", "7:45", "would travel unprotected"),
+        ("{ endpoint: 'https://api.pubsub.salesforce.com' }", "7:23", "is an address with a scheme"),
+        ("{ endpoint: api }", "7:23", "`api` is no host and port"),
+        ("{ endpoint: '${SF_CLIENT_SECRET}' }", "7:23", "${SF_CLIENT_SECRET} holds no host or origin"),
+        ("{ tls: maybe }", "7:18", "`maybe` is not `true` or `false`"),
+        ("{ port: 443 }", "7:13", "unknown key `salesforce.pubsub.port`"),
+    ] {
+        let error = pubsub(&format!("  pubsub: {line}\n")).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("crm.yaml:{place}: ")), "{line}\n{error}");
+        assert!(error.contains(message), "{line}\n{error}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = load(Path::new("no/such.yaml")).map(|_| ()).unwrap_err();
+    assert!(error.to_string().starts_with("configuration no/such.yaml cannot be read: "), "{error}");
+}
+
+#[test]
+fn every_example_loads() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    // What docker-compose.yml sets.
+    let environment = |name: &str| match name {
+        "SF_LOGIN_DOMAIN" => Some("login.salesforce.com".to_owned()),
+        "KAFKA_BOOTSTRAP" => Some("kafka:9092".to_owned()),
+        "SCHEMA_REGISTRY_URL" => Some("http://registry:8080/apis/ccompat/v7".to_owned()),
+        other => environment(other),
+    };
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            load_with(&path, &environment).unwrap_or_else(|error| panic!("{}", error.report()));
+            names.push(path);
+        }
+    }
+    assert!(names.len() >= 3, "{names:?}");
+}
+
+/// Keys in the first column of the tables of `docs/configuration.md`, by the heading they stand under.
+fn documented() -> (BTreeSet<String>, BTreeSet<String>) {
+    let text = include_str!("../../docs/configuration.md");
+    let (available, later) = text.split_once("## Not available in this version").unwrap();
+    let keys = |part: &str| {
+        let first_cells = part.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+        first_cells.map(|(key, _)| key.to_owned()).collect()
+    };
+    (keys(available), keys(later))
+}
+
+#[test]
+fn the_reference_names_every_key_and_no_other() {
+    let context = Context::new("crm.yaml".to_owned(), PathBuf::new(), &environment);
+    let text = MINIMAL.replace("- Account", "- { name: Account, outputs: [ { envelope: change-table } ] }")
+        + "defaults: { outputs: [ { envelope: change-table } ] }\n";
+    read(&text, &context).unwrap();
+    let (mut asked, mut refused) = context.asked_and_refused();
+    // What `defaults` and an object's entry have in common is described once, under `defaults`.
+    for keys in [&mut asked, &mut refused] {
+        let of_objects: Vec<_> = keys.iter().filter(|key| key.starts_with("objects[].")).cloned().collect();
+        for key in of_objects {
+            if keys.contains(&key.replace("objects[].", "defaults.")) {
+                keys.remove(&key);
+            }
+        }
+    }
+    // Maps whose keys are described one by one.
+    for map in [
+        "salesforce",
+        "salesforce.pubsub",
+        "salesforce.budget",
+        "kafka",
+        "kafka.control",
+        "kafka.topics",
+        "schema_registry",
+    ]
+    .into_iter()
+    .chain(["http", "naming", "defaults", "defaults.poll", "objects[].fields"])
+    {
+        assert!(asked.remove(map), "{map}");
+    }
+    let (available, later) = documented();
+    assert_eq!(available, asked);
+    assert_eq!(later, refused);
+}
+
+proptest::proptest! {
+    /// Whatever stands in a file: it is taken or refused with a place, and no secret of the environment shows.
+    #[test]
+    fn any_text_put_into_a_good_file_is_taken_or_refused_with_its_place(
+        line in 0usize..13,
+        text in "[ -~\\n]{0,24}|\\PC{0,8}|[-{}\\[\\]:,*&!|>'\"%@` ]{1,12}|\\$\\{[A-Z_:a-z-]{0,20}\\}?",
+    ) {
+        let mut lines: Vec<&str> = MINIMAL.lines().collect();
+        lines.insert(line, &text);
+        if let Err(error) = load_text(&lines.join("\n")) {
+            let message = error.to_string();
+            proptest::prop_assert!(message.contains("crm.yaml:"), "{}", message);
+            proptest::prop_assert!(!message.contains("the-secret"), "{}", message);
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Plain values that all rooms share; no I/O and no clock in here.
+//!
+//! [`description`]: what an object is. [`rows`]: what was read of it. [`change`] and [`batch`]: what is to be
+//! published. [`position`] and [`ledger`]: what a restart goes on from. [`stamp`], [`sequence`]: time and order.
+
+pub mod batch;
+pub mod cell;
+pub mod change;
+pub mod content;
+pub mod description;
+pub mod field_set;
+pub mod name;
+pub mod notice;
+pub mod platform_event;
+pub mod position;
+pub mod replay_id;
+pub mod rows;
+pub mod sequence;
+pub mod stamp;
+
+pub use batch::{Batch, ControlRecord};
+pub use change::{Change, Detail, Operation, Source};
+pub use description::{CursorField, Field, FieldKind, ObjectDescription};
+pub use field_set::FieldSet;
+pub use notice::{Notice, NoticeKind};
+pub use platform_event::{EventBatch, PlatformEvent};
+pub use position::{Capture, LoadPosition, Position, State};
+pub use replay_id::ReplayId;
+pub use rows::{Row, RowLayout, Rows};
+pub use sequence::ChangeSequence;
+pub use stamp::Stamp;

@@ -1,0 +1,572 @@
+//! The change-table envelope: a flat record of header fields and the object's fields.
+//!
+//! Comes in: a batch's changes. Goes out: key and value bytes. The plan is compiled once from the lineage: each field
+//! of the schema knows its cell and its kind, so that a row is written cell by cell, straight from the text that came
+//! over the wire, without a value in between. A cell that does not fit its type is an error of that record.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::avro::{self, NULL, PRESENT};
+use super::mask::Mask;
+use crate::config::KeyFormat;
+use crate::domain::{Batch, Change, FieldKind, FieldSet, ObjectDescription, Operation, Row, RowLayout, cell};
+use crate::schema::SchemaLineage;
+
+/// Registry ids of the schemas that a topic's records are written by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SchemaIds {
+    pub key: u32,
+    pub value: u32,
+}
+
+/// A value that its field's type cannot hold. It names the field, never the value.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unfit {
+    pub object: Arc<str>,
+    pub field: String,
+    pub salesforce_type: String,
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "object {}: field {} holds what is no {}", self.object, self.field, self.salesforce_type)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    /// Index of the field in the description; none: the object does not have it any more.
+    field: Option<usize>,
+    kind: FieldKind,
+    any: bool,
+    nullable: bool,
+}
+
+#[derive(Debug)]
+pub struct Encoder {
+    object: Arc<ObjectDescription>,
+    steps: Vec<Step>,
+    ids: SchemaIds,
+    key_format: KeyFormat,
+    /// Masks that every load row, insert and delete shares.
+    all_fields: String,
+    key_only: String,
+}
+
+impl Encoder {
+    /// `object` must be the description that the lineage was merged with last.
+    pub fn compile(
+        object: &Arc<ObjectDescription>,
+        lineage: &SchemaLineage,
+        ids: SchemaIds,
+        key_format: KeyFormat,
+    ) -> Self {
+        let steps: Vec<Step> = lineage
+            .fields
+            .iter()
+            .map(|pinned| Step {
+                field: pinned
+                    .current
+                    .then(|| object.fields.iter().position(|field| field.name == pinned.source.name))
+                    .flatten(),
+                kind: pinned.source.kind,
+                any: pinned.source.is_any(),
+                nullable: pinned.source.name != "Id",
+            })
+            .collect();
+        let places = |wanted: &dyn Fn(&Step) -> bool| {
+            Mask::of(steps.iter().enumerate().filter(|(_, step)| wanted(step)).map(|(place, _)| place)).hex()
+        };
+        Self {
+            all_fields: places(&|step| step.field.is_some()),
+            key_only: places(&|step| step.field == Some(object.key)),
+            object: object.clone(),
+            steps,
+            ids,
+            key_format,
+        }
+    }
+
+    pub fn encode_key(&self, row: Row<'_>, out: &mut Vec<u8>) -> Result<(), Unfit> {
+        let id = row.value(self.object.key).ok_or_else(|| self.unfit(self.object.key))?;
+        match self.key_format {
+            KeyFormat::Text => out.extend_from_slice(id),
+            KeyFormat::Record => {
+                wire_format(self.ids.key, out);
+                avro::bytes(id, out);
+            }
+        }
+        Ok(())
+    }
+
+    pub fn encode_value(&self, batch: &Batch, change: &Change, out: &mut Vec<u8>) -> Result<(), Unfit> {
+        let row = batch.rows.row(change.row as usize).ok_or_else(|| self.unfit(self.object.key))?;
+        wire_format(self.ids.value, out);
+        self.header(batch, change, out);
+        self.steps.iter().try_for_each(|step| self.field(*step, row, out))
+    }
+
+    /// In the order of `schema::avro::HEADERS`.
+    fn header(&self, batch: &Batch, change: &Change, out: &mut Vec<u8>) {
+        let detail = batch.detail(change);
+        avro::bytes(&change.sequence.digits(), out);
+        avro::bytes(change.operation.letter().as_bytes(), out);
+        avro::bytes(change.operation.word().as_bytes(), out);
+        match change.operation {
+            Operation::Refresh | Operation::Insert => {
+                avro::optional_text(Some(self.all_fields.as_bytes()), out)
+            }
+            Operation::Delete => avro::optional_text(Some(self.key_only.as_bytes()), out),
+            // A row that was read shows the state, not what moved; a change event tells.
+            Operation::Update => self.optional_mask(detail.and_then(|detail| detail.changed.as_ref()), out),
+        }
+        match detail.and_then(|detail| detail.carried.as_ref()) {
+            Some(carried) => self.optional_mask(Some(carried), out),
+            None => match self.column_mask(batch.rows.layout()) {
+                Some(mask) => avro::optional_text(Some(mask.as_bytes()), out),
+                None => out.push(NULL),
+            },
+        }
+        avro::long(change.timestamp.0, out);
+        let position = detail.and_then(|detail| detail.stream_position.as_ref());
+        avro::bytes(position.unwrap_or(&batch.stream_position).as_bytes(), out);
+        let text = |text: Option<&Arc<str>>, out: &mut Vec<u8>| {
+            avro::optional_text(text.map(|text| text.as_bytes()), out);
+        };
+        text(detail.and_then(|detail| detail.transaction.as_ref()), out);
+        match detail.and_then(|detail| detail.counter) {
+            Some(counter) => {
+                out.push(PRESENT);
+                avro::long(counter, out);
+            }
+            None => out.push(NULL),
+        }
+        let source = detail.map_or(batch.source, |detail| detail.source);
+        avro::bytes(source.word().as_bytes(), out);
+        let load_id = batch.load_id.as_ref().filter(|_| change.operation == Operation::Refresh);
+        text(load_id, out);
+        text(detail.and_then(|detail| detail.commit_user.as_ref()), out);
+        text(detail.and_then(|detail| detail.change_origin.as_ref()), out);
+    }
+
+    fn optional_mask(&self, fields: Option<&FieldSet>, out: &mut Vec<u8>) {
+        let Some(fields) = fields else { return out.push(NULL) };
+        let set = |step: &Step| step.field.is_some_and(|field| fields.contains(field));
+        let places = self.steps.iter().enumerate().filter(|(_, step)| set(step)).map(|(place, _)| place);
+        avro::optional_text(Some(Mask::of(places).hex().as_bytes()), out);
+    }
+
+    /// None if the rows carry every field that the object has.
+    fn column_mask(&self, layout: &RowLayout) -> Option<String> {
+        if layout.is_complete() {
+            return None;
+        }
+        let carried = |step: &Step| step.field.is_some_and(|field| layout.has(field));
+        Some(
+            Mask::of(self.steps.iter().enumerate().filter(|(_, step)| carried(step)).map(|(place, _)| place))
+                .hex(),
+        )
+    }
+
+    fn field(&self, step: Step, row: Row<'_>, out: &mut Vec<u8>) -> Result<(), Unfit> {
+        let Some((index, cell)) = step.field.and_then(|field| Some((field, row.value(field)?))) else {
+            if !step.nullable {
+                return Err(self.unfit(self.object.key));
+            }
+            out.push(NULL);
+            return Ok(());
+        };
+        if step.nullable {
+            out.push(PRESENT);
+        }
+        let unfit = || self.unfit(index);
+        match step.kind {
+            FieldKind::Text | FieldKind::Binary | FieldKind::Compound => {
+                // Avro's strings are UTF-8; Salesforce's are too, but the bytes are foreign.
+                std::str::from_utf8(cell).map_err(|_| unfit())?;
+                match step.any {
+                    true => avro::bytes(&cell::any(cell), out),
+                    false => avro::bytes(cell, out),
+                }
+            }
+            FieldKind::Boolean => out.push(u8::from(cell::boolean(cell).ok_or_else(unfit)?)),
+            FieldKind::Int => {
+                let value =
+                    cell::integer(cell).and_then(|value| i32::try_from(value).ok()).ok_or_else(unfit)?;
+                avro::long(i64::from(value), out);
+            }
+            FieldKind::Long => avro::long(cell::integer(cell).ok_or_else(unfit)?, out),
+            FieldKind::Double => avro::double(cell::double(cell).ok_or_else(unfit)?, out),
+            FieldKind::Date => avro::long(i64::from(cell::date(cell).ok_or_else(unfit)?), out),
+            FieldKind::DateTime => avro::long(cell::datetime(cell).ok_or_else(unfit)?, out),
+            FieldKind::Time => avro::long(i64::from(cell::time(cell).ok_or_else(unfit)?), out),
+        }
+        Ok(())
+    }
+
+    fn unfit(&self, index: usize) -> Unfit {
+        let field = self.object.fields.get(index);
+        Unfit {
+            object: self.object.name.clone(),
+            field: field.map(|field| field.name.clone()).unwrap_or_default(),
+            salesforce_type: field.map(|field| field.salesforce_type.clone()).unwrap_or_default(),
+        }
+    }
+}
+
+/// Confluent's framing: a zero byte and the schema id.
+pub(super) fn wire_format(id: u32, out: &mut Vec<u8>) {
+    out.push(0);
+    out.extend_from_slice(&id.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use apache_avro::types::Value;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::OutputSettings;
+    use crate::domain::{ChangeSequence, CursorField, Detail, Field, Rows, Source, Stamp};
+    use crate::schema;
+
+    const TYPES: [&str; 9] =
+        ["string", "boolean", "int", "long", "currency", "date", "datetime", "time", "json"];
+
+    fn named(types: &[&str]) -> Arc<ObjectDescription> {
+        let id = ("Id".to_owned(), "id");
+        let others = types.iter().enumerate().map(|(place, of)| (format!("F{place}__c"), *of));
+        let fields: Vec<Field> = std::iter::once(id)
+            .chain(others)
+            .map(|(name, of)| Field {
+                label: name.clone(),
+                name,
+                help: None,
+                salesforce_type: of.to_owned(),
+                kind: FieldKind::of(of),
+                length: 0,
+                precision: 0,
+                scale: 0,
+                calculated: false,
+                filterable: true,
+                sortable: true,
+            })
+            .collect();
+        Arc::new(ObjectDescription {
+            name: "Account".into(),
+            target_name: "Account".into(),
+            label: "Account".to_owned(),
+            fields,
+            key: 0,
+            cursor: Some(CursorField(0)),
+            created_date: None,
+            is_deleted: None,
+            replicateable: true,
+            bulk: true,
+            unsupported: None,
+            revision: 1,
+        })
+    }
+
+    struct Written {
+        lineage: SchemaLineage,
+        encoder: Encoder,
+        schema: apache_avro::Schema,
+    }
+
+    impl Written {
+        fn by(object: &Arc<ObjectDescription>) -> Self {
+            Self::after(None, object)
+        }
+
+        fn after(before: Option<&SchemaLineage>, object: &Arc<ObjectDescription>) -> Self {
+            let lineage = SchemaLineage::merge(before, object);
+            let text = schema::avro::change_table(&lineage, &OutputSettings::change_table("crm")).unwrap();
+            let ids = SchemaIds { key: 7, value: 258 };
+            let encoder = Encoder::compile(object, &lineage, ids, KeyFormat::Record);
+            Self { lineage, encoder, schema: apache_avro::Schema::parse_str(&text).unwrap() }
+        }
+
+        fn value(&self, batch: &Batch) -> Result<Vec<u8>, Unfit> {
+            let mut bytes = Vec::new();
+            self.encoder.encode_value(batch, &batch.changes[0], &mut bytes).map(|()| bytes)
+        }
+
+        /// As the Avro library reads it; every byte must be used.
+        fn decoded(&self, bytes: &[u8]) -> Vec<(String, Value)> {
+            assert_eq!(bytes[..5], [0, 0, 0, 1, 2]);
+            let mut rest = &bytes[5..];
+            let reader =
+                apache_avro::reader::datum::GenericDatumReader::builder(&self.schema).build().unwrap();
+            let value = reader.read_value(&mut rest).unwrap();
+            assert!(rest.is_empty(), "{} bytes are left", rest.len());
+            let Value::Record(fields) = value else { panic!("not a record") };
+            fields
+        }
+    }
+
+    fn batch(object: &Arc<ObjectDescription>, operation: Operation, cells: &[Vec<u8>]) -> Batch {
+        let mut rows = Rows::new(RowLayout::complete(object.fields.len()));
+        rows.push(cells.iter().map(Vec::as_slice)).unwrap();
+        let at = Stamp::parse(b"2026-05-19T08:30:00.000Z").unwrap();
+        let sequence = ChangeSequence::default().next(at);
+        Batch {
+            object: object.clone(),
+            rows,
+            changes: vec![Change { row: 0, operation, sequence, timestamp: at, detail: None }],
+            details: Vec::new(),
+            notices: Vec::new(),
+            source: Source::Load,
+            load_id: Some("load-1".into()),
+            stream_position: "job/locator".into(),
+            control: Vec::new(),
+        }
+    }
+
+    fn optional(value: Option<Value>) -> Value {
+        match value {
+            Some(value) => Value::Union(1, Box::new(value)),
+            None => Value::Union(0, Box::new(Value::Null)),
+        }
+    }
+
+    /// A value of a type: its two spellings (Bulk, REST) and what a reader must get.
+    fn cell_of(of: &'static str) -> BoxedStrategy<(String, String, Value)> {
+        let same = |text: String, value| (text.clone(), text, value);
+        match of {
+            "boolean" => any::<bool>().prop_map(move |b| same(b.to_string(), Value::Boolean(b))).boxed(),
+            "int" => any::<i32>().prop_map(move |n| (n.to_string(), format!("{n}.0"), Value::Int(n))).boxed(),
+            "long" => any::<i64>().prop_map(move |n| same(n.to_string(), Value::Long(n))).boxed(),
+            "currency" => any::<f64>()
+                .prop_filter("finite", |n| n.is_finite())
+                .prop_map(|n| (format!("{n:?}"), format!("{n:E}"), Value::Double(n)))
+                .boxed(),
+            "date" => (-700_000i32..2_900_000)
+                .prop_map(move |days| {
+                    let text = Stamp(i64::from(days) * 86_400_000).to_string();
+                    same(text[..10].to_owned(), Value::Date(days))
+                })
+                .prop_filter("four digits of year", |(text, ..)| text.len() == 10 && !text.starts_with('-'))
+                .boxed(),
+            "datetime" => (-8_520_336_000_000i64..64_092_211_200_000)
+                .prop_map(|millis| {
+                    let bulk = Stamp(millis).to_string();
+                    let rest = bulk.replace('Z', "+0000");
+                    (bulk, rest, Value::TimestampMillis(millis))
+                })
+                .boxed(),
+            "time" => (0i32..86_400_000)
+                .prop_map(move |millis| {
+                    same(Stamp(i64::from(millis)).to_string()[11..].to_owned(), Value::TimeMillis(millis))
+                })
+                .boxed(),
+            _ => any::<String>()
+                .prop_filter("empty is null", |text| !text.is_empty())
+                .prop_map(move |text| same(text.clone(), Value::String(text)))
+                .boxed(),
+        }
+    }
+
+    #[test]
+    fn a_moment_of_unknown_type_is_one_value_whichever_door_it_came_through() {
+        let object = named(&["anyType"]);
+        let written = Written::by(&object);
+        let read = |cell: &str| {
+            let batch = batch(&object, Operation::Refresh, &[b"001A".to_vec(), cell.as_bytes().to_vec()]);
+            written.decoded(&written.value(&batch).unwrap()).pop().unwrap().1
+        };
+        let expected = optional(Some(Value::String("2026-05-19T08:30:00.000Z".to_owned())));
+        assert_eq!(read("2026-05-19T08:30:00.000Z"), expected);
+        assert_eq!(read("2026-05-19T08:30:00.000+0000"), expected);
+    }
+
+    type Columns = Vec<(&'static str, Option<(String, String, Value)>)>;
+
+    fn columns() -> impl Strategy<Value = Columns> {
+        let column = proptest::sample::select(TYPES.as_slice())
+            .prop_flat_map(|of| (Just(of), proptest::option::weighted(0.8, cell_of(of))));
+        proptest::collection::vec(column, 0..24)
+    }
+
+    /// A value of a field whose type was another one before, as the wider type holds it.
+    #[expect(clippy::cast_precision_loss, reason = "so does Avro's promotion")]
+    fn widened(value: Value, kind: FieldKind) -> Value {
+        match (value, kind) {
+            (Value::Int(number), FieldKind::Long) => Value::Long(number.into()),
+            (Value::Int(number), FieldKind::Double) => Value::Double(number.into()),
+            (Value::Long(number), FieldKind::Double) => Value::Double(number as f64),
+            (value, _) => value,
+        }
+    }
+
+    /// Types of the fields as they were before, the same places.
+    fn earlier() -> impl Strategy<Value = Vec<&'static str>> {
+        proptest::collection::vec(proptest::sample::select(TYPES.as_slice()), 0..28)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 20_000, ..ProptestConfig::default() })]
+        #[test]
+        fn the_avro_library_reads_what_both_doors_wrote(
+            earlier in proptest::option::weighted(0.3, earlier()),
+            columns in columns(),
+            selected in proptest::collection::vec(proptest::bool::weighted(0.8), 24),
+        ) {
+            let types: Vec<&str> = columns.iter().map(|(of, _)| *of).collect();
+            let object = named(&types);
+            let before = earlier.map(|types| SchemaLineage::merge(None, &named(&types)));
+            let written = Written::after(before.as_ref(), &object);
+            let is_selected = |place: usize| place == 0 || selected[place - 1];
+            let layout: Vec<_> = (0..=columns.len()).filter(|place| is_selected(*place)).map(Some).collect();
+            let door = |rest: bool| {
+                let id = "0015g00000AbCdEAAV".to_owned();
+                let others = columns.iter().map(|(_, cell)| match cell {
+                    Some((bulk, other, _)) => if rest { other.clone() } else { bulk.clone() },
+                    None => String::new(),
+                });
+                let cells: Vec<String> = std::iter::once(id).chain(others).collect();
+                let mut batch = batch(&object, Operation::Refresh, &vec![Vec::new(); cells.len()]);
+                batch.rows = Rows::new(RowLayout::new(&layout, cells.len()));
+                batch.rows.push(layout.iter().flatten().map(|place| cells[*place].as_bytes())).unwrap();
+                written.value(&batch).unwrap()
+            };
+            let bytes = door(false);
+            prop_assert_eq!(&bytes, &door(true));
+            let decoded = written.decoded(&bytes);
+            prop_assert_eq!(&decoded[13].1, &Value::String("0015g00000AbCdEAAV".to_owned()));
+            let fields = &written.lineage.fields;
+            prop_assert_eq!(fields.len(), decoded.len() - 13);
+            let mut carried = Vec::new();
+            for (place, ((name, value), pinned)) in decoded[13..].iter().zip(fields).enumerate().skip(1) {
+                prop_assert_eq!(name, &pinned.name);
+                let field = object.field_index(&pinned.source.name).filter(|_| pinned.current);
+                let field = field.filter(|field| is_selected(*field));
+                carried.extend(field.map(|_| place));
+                let cell = field.and_then(|field| columns[field - 1].1.as_ref());
+                let wanted = optional(cell.map(|(_, _, value)| widened(value.clone(), pinned.source.kind)));
+                prop_assert_eq!(value, &wanted);
+            }
+            let mask = Mask::of(std::iter::once(0).chain(carried)).hex();
+            let mask = (layout.len() <= columns.len()).then_some(Value::String(mask));
+            prop_assert_eq!(&decoded[4].1, &optional(mask));
+        }
+    }
+
+    #[test]
+    fn the_header_says_what_happened() {
+        let object = named(&["string"; 9]);
+        let written = Written::by(&object);
+        let mut cells = vec![b"0015g00000AbCdEAAV".to_vec()];
+        cells.resize(10, Vec::new());
+        let header = |operation| {
+            let bytes = written.value(&batch(&object, operation, &cells)).unwrap();
+            let mut fields = written.decoded(&bytes);
+            fields.truncate(13);
+            fields
+                .into_iter()
+                .map(|(name, value)| (name.trim_start_matches("header__").to_owned(), value))
+                .collect::<Vec<_>>()
+        };
+        let text = |text: &str| Value::String(text.to_owned());
+        let expected = |letter, word, mask: Option<&str>, load: Option<&str>| -> Vec<(String, Value)> {
+            [
+                ("change_seq", text("20260519083000000000000000000000001")),
+                ("change_oper", text(letter)),
+                ("operation", text(word)),
+                ("change_mask", optional(mask.map(text))),
+                ("column_mask", optional(None)),
+                ("timestamp", Value::TimestampMillis(1_779_179_400_000)),
+                ("stream_position", text("job/locator")),
+                ("transaction_id", optional(None)),
+                ("transaction_event_counter", optional(None)),
+                ("source", text("load")),
+                ("load_id", optional(load.map(text))),
+                ("commit_user", optional(None)),
+                ("change_origin", optional(None)),
+            ]
+            .map(|(name, value)| (name.to_owned(), value))
+            .into()
+        };
+        assert_eq!(header(Operation::Refresh), expected("R", "REFRESH", Some("FF03"), Some("load-1")));
+        assert_eq!(header(Operation::Insert), expected("I", "INSERT", Some("FF03"), None));
+        assert_eq!(header(Operation::Update), expected("U", "UPDATE", None, None));
+        assert_eq!(header(Operation::Delete), expected("D", "DELETE", Some("01"), None));
+    }
+
+    #[test]
+    fn an_event_says_what_changed_what_it_carries_and_whose_it_was() {
+        let object = named(&["string", "string", "boolean"]);
+        let written = Written::by(&object);
+        let mut batch =
+            batch(&object, Operation::Update, &[b"001A".to_vec(), b"new".to_vec(), Vec::new(), Vec::new()]);
+        batch.details.push(Detail {
+            source: Source::Subscribe,
+            changed: Some([1].into_iter().collect()),
+            carried: Some([0, 1].into_iter().collect()),
+            transaction: Some("0005a1".into()),
+            counter: Some(3),
+            stream_position: Some("00aa".into()),
+            commit_user: Some("005A".into()),
+            change_origin: None,
+        });
+        batch.changes[0].detail = Some(0);
+        let fields = written.decoded(&written.value(&batch).unwrap());
+        let field = |name: &str| fields.iter().find(|(known, _)| known == name).unwrap().1.clone();
+        let text = |text: &str| optional(Some(Value::String(text.to_owned())));
+        assert_eq!(field("header__change_mask"), text("02"));
+        assert_eq!(field("header__column_mask"), text("03"));
+        assert_eq!(field("header__transaction_id"), text("0005a1"));
+        assert_eq!(field("header__transaction_event_counter"), optional(Some(Value::Long(3))));
+        assert_eq!(field("header__stream_position"), Value::String("00aa".to_owned()));
+        assert_eq!(field("header__source"), Value::String("subscribe".to_owned()));
+        assert_eq!(field("header__commit_user"), text("005A"));
+        assert_eq!(field("header__change_origin"), optional(None));
+    }
+
+    #[test]
+    fn a_delete_that_only_knows_the_id_says_so() {
+        let object = named(&["string"; 9]);
+        let written = Written::by(&object);
+        let mut batch = batch(&object, Operation::Delete, &vec![Vec::new(); 10]);
+        batch.rows = Rows::new(RowLayout::new(&[Some(0)], 10));
+        batch.rows.push([b"0015g00000AbCdEAAV".as_slice()]).unwrap();
+        let decoded = written.decoded(&written.value(&batch).unwrap());
+        assert_eq!(decoded[4].1, optional(Some(Value::String("01".to_owned()))));
+        assert!(decoded[14..].iter().all(|(_, value)| *value == optional(None)));
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_is_an_error_and_never_something_else() {
+        for (of, wrong) in [
+            ("int", "2147483648"),
+            ("int", "1.5"),
+            ("int", "x"),
+            ("long", "9223372036854775808"),
+            ("boolean", "TRUE"),
+            ("boolean", "1"),
+            ("currency", "NaN"),
+            ("currency", "1e999"),
+            ("date", "2026-02-30"),
+            ("datetime", "today"),
+            ("time", "25:00:00.000Z"),
+        ] {
+            let object = named(&[of]);
+            let cells = [b"0015g00000AbCdEAAV".to_vec(), wrong.as_bytes().to_vec()];
+            let unfit = Written::by(&object).value(&batch(&object, Operation::Refresh, &cells)).unwrap_err();
+            assert_eq!(unfit.to_string(), format!("object Account: field F0__c holds what is no {of}"));
+        }
+        let object = named(&["string"]);
+        let cells = [b"0015g00000AbCdEAAV".to_vec(), vec![0xff, 0xfe]];
+        assert!(Written::by(&object).value(&batch(&object, Operation::Refresh, &cells)).is_err());
+    }
+
+    #[test]
+    fn a_key_is_the_id_alone() {
+        let object = named(&[]);
+        let batch = batch(&object, Operation::Refresh, &[b"0015g00000AbCdEAAV".to_vec()]);
+        let mut key = Vec::new();
+        Written::by(&object).encoder.encode_key(batch.rows.row(0).unwrap(), &mut key).unwrap();
+        assert_eq!(key, b"\x00\x00\x00\x00\x07\x240015g00000AbCdEAAV");
+    }
+}

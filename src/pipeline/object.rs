@@ -1,0 +1,184 @@
+//! The task of one object: pulls steps from its capture, makes encoders, fills the shard's queue.
+//!
+//! Comes in: what the control partition holds of the object. Goes out: parcels. How long it waits
+//! after which error is in `patience`; it holds no rule on order. One object's trouble stays its own: only the
+//! shard's end or a stop ends this task.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::encoders::{EncoderFactory, ObjectEncoders};
+use super::opening::Opening;
+use super::patience::Patience;
+use super::shard::Parcel;
+use crate::capture::{ObjectCapture, Step};
+use crate::domain::Stamp;
+use crate::error::{Kind, Reaction};
+use crate::status::ObjectStatus;
+use crate::{Error, Result};
+
+/// Whether the run is over for an object.
+#[derive(Debug)]
+pub enum Ended {
+    /// `--once`: everything up to the start of the run is committed.
+    Done,
+    /// A stop was asked for, or the shard's queue is closed.
+    Stopped,
+    /// `--once`: it cannot be finished. In any run: the whole program cannot go on.
+    Failed(Error),
+}
+
+pub struct ObjectTask {
+    pub opening: Opening,
+    pub factory: EncoderFactory,
+    pub queue: mpsc::Sender<Parcel>,
+    pub status: ObjectStatus,
+    pub stop: CancellationToken,
+    /// Only met by a glob: left out, not failed, if Salesforce cannot give it as a whole and never did.
+    pub optional: bool,
+    /// `--once`: done when everything up to this server time is published.
+    pub until: Option<Stamp>,
+}
+
+impl ObjectTask {
+    pub async fn run(mut self) -> Ended {
+        let stop = self.stop.clone();
+        self.status.owned(self.opening.contact_bound());
+        let ended = tokio::select! {
+            biased;
+            () = stop.cancelled() => Ended::Stopped,
+            ended = self.follow() => ended,
+        };
+        self.status.released();
+        ended
+    }
+
+    async fn follow(&mut self) -> Ended {
+        self.optional &= !self.opening.has_published();
+        let mut patience = Patience::new(self.opening.name.clone(), self.until.is_some());
+        let mut open: Option<Open> = None;
+        loop {
+            let turn = match &mut open {
+                Some(open) => self.step(open).await,
+                None => match self.opening.open(self.factory.pinned_fields()).await {
+                    Ok(capture) => {
+                        self.status.claimed(capture.position(), self.opening.contact_bound());
+                        open = Some(Open { capture, encoders: None });
+                        Ok(Turn::Moved)
+                    }
+                    Err(error) => Err(error),
+                },
+            };
+            match turn {
+                Ok(Turn::Moved) => patience.moved(),
+                Ok(Turn::Wait(duration)) => {
+                    patience.moved();
+                    tokio::time::sleep(duration).await;
+                }
+                Ok(Turn::Ended(ended)) => return ended,
+                Err(error) if self.optional && cannot_be_captured(&error) => {
+                    return self.left_out(&error).await;
+                }
+                Err(error) => {
+                    if error.reaction() == Reaction::DescribeAgain
+                        && let Some(open) = &mut open
+                    {
+                        open.capture.expect_other_description();
+                    }
+                    let Some(wait) = patience.react(&error) else {
+                        self.status.failed(&error, Instant::now());
+                        return Ended::Failed(error);
+                    };
+                    self.status.failed(&error, Instant::now() + wait);
+                    tokio::time::sleep(wait).await;
+                }
+            }
+        }
+    }
+
+    async fn left_out(&self, error: &Error) -> Ended {
+        let object = &self.opening.name;
+        tracing::warn!(%object, code = error.kind().code(), %error, "object left out: only a glob asks for it");
+        self.status.released();
+        if self.until.is_none() {
+            self.stop.cancelled().await;
+        }
+        Ended::Done
+    }
+
+    async fn step(&mut self, open: &mut Open) -> Result<Turn> {
+        // Before anything is read: a batch in hand with no schema to write it by would have to be kept.
+        let description = open.capture.description().clone();
+        let encoders = match &open.encoders {
+            Some(ready) if ready.revision == description.revision => ready.clone(),
+            _ => {
+                let made = Arc::new(self.factory.make(&description).await?);
+                open.capture.set_schema_ids(made.schema_ids());
+                open.encoders.insert(made).clone()
+            }
+        };
+        let step = open.capture.next().await;
+        for trouble in open.capture.take_troubles() {
+            self.status.noticed(&trouble);
+        }
+        let (mut batch, urgent) = match step? {
+            Step::Batch { batch, urgent } => (batch, urgent),
+            Step::Described => return Ok(Turn::Moved),
+            Step::CaughtUp { read_to, pause } => return self.caught_up(read_to, pause).await,
+        };
+        if !batch.changes.is_empty() {
+            // It can be captured: what comes now is trouble.
+            self.optional = false;
+        }
+        batch.control.extend(self.factory.take_record());
+        self.status.read(&batch, open.capture.position());
+        if self.queue.send(Parcel::Batch { batch: Box::new(batch), encoders, urgent }).await.is_err() {
+            return Ok(Turn::Ended(Ended::Stopped));
+        }
+        if urgent {
+            // The end of a load: what it used in Salesforce may go once it is committed.
+            if !self.committed().await {
+                return Ok(Turn::Ended(Ended::Stopped));
+            }
+            open.capture.after_commit().await;
+        }
+        Ok(Turn::Moved)
+    }
+
+    async fn caught_up(&mut self, read_to: Option<Stamp>, pause: Duration) -> Result<Turn> {
+        self.status.caught_up(read_to);
+        if let Some(until) = self.until
+            && read_to.is_none_or(|read_to| read_to >= until)
+        {
+            let committed = self.committed().await;
+            return Ok(Turn::Ended(if committed { Ended::Done } else { Ended::Stopped }));
+        }
+        Ok(Turn::Wait(pause))
+    }
+
+    /// Waits until everything handed over is committed; false if the shard ended first.
+    async fn committed(&self) -> bool {
+        let (answer, committed) = oneshot::channel();
+        self.queue.send(Parcel::Barrier(answer)).await.is_ok() && committed.await.is_ok()
+    }
+}
+
+/// What `discover` shows as unsupported, found out only by asking: no describe tells that a query needs a filter.
+fn cannot_be_captured(error: &Error) -> bool {
+    matches!(error.kind(), Kind::ObjectUnsupported | Kind::QueryRefused)
+}
+
+struct Open {
+    capture: ObjectCapture,
+    encoders: Option<Arc<ObjectEncoders>>,
+}
+
+enum Turn {
+    Moved,
+    Wait(Duration),
+    Ended(Ended),
+}

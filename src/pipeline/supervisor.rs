@@ -1,0 +1,268 @@
+//! One owned shard: claimed, its objects run, its transactions made; after trouble all of that anew.
+//!
+//! Comes in: a shard number from the group. Goes out: reports (finished with `--once`, or fatal). Nothing in memory
+//! survives an abort, a fencing or an unknown commit outcome: the next claim reads the control partition again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::Until;
+use super::chosen::Chosen;
+use super::encoders::EncoderFactory;
+use super::event::EventTask;
+use super::event_encoders::EventEncoderFactory;
+use super::object::{Ended, ObjectTask};
+use super::opening::{Opening, Stored};
+use super::shard::Shard;
+use crate::capture::{CaptureSettings, LiveSettings};
+use crate::config::{After, CaptureChoice, Settings};
+use crate::domain::Position;
+use crate::error::{Kind, Reaction};
+use crate::publish::{self, Claimed, GroupHandle};
+use crate::salesforce::Client;
+use crate::salesforce::pubsub::PubSub;
+use crate::schema::Registry;
+use crate::status::Board;
+use crate::{Error, Result};
+
+/// Parcels that wait in a shard's queue. A parcel is up to a page of a load.
+const QUEUE_PARCELS: usize = 1;
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What every shard of the process shares.
+pub struct Context {
+    pub settings: Arc<Settings>,
+    pub client: Client,
+    pub pubsub: PubSub,
+    pub board: Arc<Board>,
+    pub chosen: Vec<Chosen>,
+    /// Platform events, by API name.
+    pub events: Vec<Arc<str>>,
+    pub group: GroupHandle,
+    pub registry: Registry,
+    pub until: Until,
+    /// Loads that may read at once: each holds a few pages in memory.
+    pub loads: Arc<Semaphore>,
+    pub reports: mpsc::UnboundedSender<ShardReport>,
+}
+
+/// With `--once`: what became of a shard's objects.
+#[derive(Debug, Default)]
+pub struct Finished {
+    pub failed: Vec<(Arc<str>, Error)>,
+}
+
+pub enum ShardReport {
+    Finished(i32, Finished),
+    /// The whole program cannot go on.
+    Fatal(Error),
+}
+
+pub struct Supervised {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Supervised {
+    pub fn start(context: Arc<Context>, shard: i32) -> Self {
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(supervise(context, shard, stop.clone()));
+        Self { stop, task }
+    }
+
+    pub fn ask_to_stop(&self) {
+        self.stop.cancel();
+    }
+
+    pub async fn stopped(self) {
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "a shard's task broke down");
+        }
+    }
+}
+
+async fn supervise(context: Arc<Context>, shard: i32, stop: CancellationToken) {
+    let mut pause = FIRST_PAUSE;
+    while !stop.is_cancelled() {
+        let started = tokio::time::Instant::now();
+        match run_shard(&context, shard, &stop).await {
+            Ok(Some(finished)) => {
+                // The main loop may be gone already; then nobody asks.
+                let _ = context.reports.send(ShardReport::Finished(shard, finished));
+                stop.cancelled().await;
+            }
+            Ok(None) => return,
+            Err(error) if stops_program(&error) => {
+                let _ = context.reports.send(ShardReport::Fatal(error));
+                stop.cancelled().await;
+            }
+            Err(error) => {
+                let (code, hint) = (error.kind().code(), error.advice());
+                tracing::warn!(shard, code, %error, again_in = ?pause, hint, "claiming the shard anew");
+                context.board.transaction_aborted();
+                context.board.failed(&error);
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+                let lasted = started.elapsed() > LONGEST_PAUSE;
+                pause = if lasted { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+            }
+        }
+    }
+}
+
+/// A control record of the shard itself, not of an object, is read by every claim alike.
+fn stops_program(error: &Error) -> bool {
+    error.reaction() == Reaction::StopProgram || error.kind() == Kind::ControlRecordUnreadable
+}
+
+/// Claims and runs the shard until it is to stop (`None`), is done (`Some`), or fails.
+async fn run_shard(context: &Arc<Context>, shard: i32, stop: &CancellationToken) -> Result<Option<Finished>> {
+    let settings = &context.settings;
+    let mine: Vec<&Chosen> = context
+        .chosen
+        .iter()
+        .filter(|object| publish::shard_of(&object.name, settings.kafka.control_partitions) == shard)
+        .collect();
+    let of_shard = |event: &&Arc<str>| publish::shard_of(event, settings.kafka.control_partitions) == shard;
+    let my_events: Vec<&Arc<str>> = context.events.iter().filter(of_shard).collect();
+    if mine.is_empty() && my_events.is_empty() {
+        return match context.until {
+            Some(_) => Ok(Some(Finished::default())),
+            None => {
+                stop.cancelled().await;
+                Ok(None)
+            }
+        };
+    }
+    let claimed = tokio::select! {
+        () = stop.cancelled() => return Ok(None),
+        claimed = publish::claim(settings, &context.group, shard) => claimed?,
+    };
+    tracing::info!(shard, objects = mine.len(), events = my_events.len(), "shard claimed");
+    let Claimed { producer, records } = claimed;
+
+    let (queue, parcels) = mpsc::channel(QUEUE_PARCELS);
+    let publishing = Shard::new(Handle::current(), producer, settings, context.board.clone());
+    // The client library blocks: its loop gets a thread of its own.
+    let mut publishing = tokio::task::spawn_blocking(move || publishing.run(parcels));
+
+    let objects_stop = stop.child_token();
+    let mut finished = Finished::default();
+    let mut tasks = JoinSet::new();
+    for object in mine {
+        let stored = Stored::of(&object.name, &records);
+        let task = ObjectTask {
+            factory: match EncoderFactory::restore(
+                settings,
+                &context.registry,
+                object,
+                stored.schema.as_deref(),
+            ) {
+                Ok(factory) => factory,
+                Err(error) => {
+                    let again = tokio::time::Instant::now();
+                    tracing::error!(object = %object.name, code = error.kind().code(), %error, hint = error.advice(), "object stopped, all others go on");
+                    context.board.object(&object.name).failed(&error, again);
+                    finished.failed.push((object.name.clone(), error));
+                    continue;
+                }
+            },
+            optional: !object.by_name,
+            opening: Opening {
+                client: context.client.clone(),
+                name: object.name.clone(),
+                settings: CaptureSettings {
+                    method: object.settings.method,
+                    initial_load: object.settings.initial_load,
+                    poll: object.settings.poll.clone(),
+                    fields: object.settings.fields.clone(),
+                    estimate: object.estimate,
+                    loads: context.loads.clone(),
+                    live: object.live.then(|| LiveSettings {
+                        whole: object.settings.after == After::Full,
+                        required: object.settings.capture == CaptureChoice::Subscribe,
+                        refetch_wait: object.settings.refetch_wait,
+                        ..LiveSettings::new(context.pubsub.clone())
+                    }),
+                    until: context.until,
+                },
+                stored,
+            },
+            queue: queue.clone(),
+            status: context.board.object(&object.name),
+            stop: objects_stop.clone(),
+            until: context.until,
+        };
+        let name = object.name.clone();
+        tasks.spawn(async move { (name, task.run().await) });
+    }
+    for event in my_events {
+        let task = EventTask {
+            pubsub: context.pubsub.clone(),
+            event: event.clone(),
+            stored: records.get(&Position::key(event)).cloned(),
+            factory: EventEncoderFactory::new(settings, &context.registry, event),
+            queue: queue.clone(),
+            status: context.board.object(event),
+            stop: objects_stop.clone(),
+            until: context.until,
+        };
+        let name = event.clone();
+        tasks.spawn(async move { (name, task.run().await) });
+    }
+    drop((queue, records));
+
+    let mut stopped = false;
+    let mut fatal = None;
+    let mut published = None;
+    loop {
+        tokio::select! {
+            ended = tasks.join_next() => match ended {
+                Some(Ok((_, Ended::Failed(error)))) if error.reaction() == Reaction::StopProgram => {
+                    // What the others captured is committed first.
+                    objects_stop.cancel();
+                    fatal.get_or_insert(error);
+                }
+                Some(Ok((name, Ended::Failed(error)))) => finished.failed.push((name, error)),
+                Some(Ok((_, Ended::Done))) => {}
+                Some(Ok((_, Ended::Stopped))) => stopped = true,
+                Some(Err(error)) => {
+                    objects_stop.cancel();
+                    return Err(Error::new(Kind::CommitFailed, "a task of the shard broke down").source(error));
+                }
+                // All queue ends are dropped: the loop commits what is left and ends.
+                None => break,
+            },
+            result = &mut publishing, if published.is_none() => {
+                let result = thread_result(result);
+                if result.is_err() {
+                    objects_stop.cancel();
+                    tasks.shutdown().await;
+                }
+                // It ends well only when no task can send any more; the tasks themselves end at once.
+                published = Some(result?);
+            },
+        }
+    }
+    if published.is_none() {
+        thread_result(publishing.await)?;
+    }
+    if let Some(error) = fatal {
+        return Err(error);
+    }
+    Ok((!stopped).then_some(finished))
+}
+
+fn thread_result(result: Result<Result<()>, tokio::task::JoinError>) -> Result<()> {
+    result.unwrap_or_else(|error| {
+        Err(Error::new(Kind::CommitFailed, "the shard's thread broke down").source(error))
+    })
+}

@@ -1,0 +1,73 @@
+//! What becomes of an object on its way into a run, against the simulator and without a broker.
+
+use std::sync::Arc;
+
+use ::simulator::{Simulator, SimulatorConfig};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::Chosen;
+use super::encoders::EncoderFactory;
+use super::object::{Ended, ObjectTask};
+use super::opening::{Opening, Stored};
+use crate::capture::CaptureSettings;
+use crate::config::{
+    Auth, KafkaSettings, ObjectSettings, RegistrySettings, SalesforceSettings, Secret, Settings,
+};
+use crate::domain::Stamp;
+use crate::error::Kind;
+use crate::salesforce::Client;
+use crate::schema::Registry;
+use crate::status::Board;
+
+#[tokio::test]
+async fn an_object_that_only_a_glob_asks_for_and_that_nobody_can_read_whole_is_left_out() {
+    let config = SimulatorConfig::default();
+    let auth = Auth::ClientCredentials {
+        client_id: config.client_id.clone(),
+        client_secret: Secret::new(config.client_secret.clone()),
+    };
+    let simulator = Simulator::start(config).await.unwrap();
+    let origin = url::Url::parse(&simulator.origin()).unwrap();
+    let settings =
+        Settings::new("crm", SalesforceSettings::new(origin.clone(), auth), KafkaSettings::new("x:1"), None);
+    let client = Client::connect(&settings.salesforce).await.unwrap();
+    let registry = Registry::new(&RegistrySettings::new(origin)).unwrap();
+    let name: Arc<str> = "AppDefinition".into();
+    for by_name in [true, false] {
+        let object = ObjectSettings::new("crm", &name);
+        let capture = CaptureSettings {
+            method: object.method,
+            initial_load: true,
+            poll: object.poll.clone(),
+            fields: object.fields.clone(),
+            estimate: None,
+            loads: Arc::new(Semaphore::new(1)),
+            until: Some(Stamp::default()),
+            live: None,
+        };
+        let chosen = Chosen { name: name.clone(), settings: object, by_name, estimate: None, live: false };
+        let (queue, _parcels) = mpsc::channel(1);
+        let task = ObjectTask {
+            opening: Opening {
+                client: client.clone(),
+                name: name.clone(),
+                settings: capture,
+                stored: Stored::default(),
+            },
+            factory: EncoderFactory::restore(&settings, &registry, &chosen, None).unwrap(),
+            queue,
+            status: Board::new().object(&name),
+            stop: CancellationToken::new(),
+            optional: !by_name,
+            until: Some(Stamp::default()),
+        };
+        match task.run().await {
+            Ended::Done => assert!(!by_name),
+            Ended::Failed(error) => {
+                assert!(by_name && error.kind() == Kind::ObjectUnsupported, "{error}")
+            }
+            Ended::Stopped => panic!("nobody stopped it"),
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! One login and one purpose: the door to Salesforce that other rooms hold.
+//!
+//! Comes in: settings. Goes out: a [`Client`], cheap to clone; the calls themselves stand in the files named for
+//! them. It also keeps the server's clock, by which all windows are cut: never by ours.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::HeaderMap;
+use serde::Deserialize;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::config::SalesforceSettings;
+use crate::domain::Stamp;
+use crate::error::{Error, Kind, Result};
+use crate::status::Board;
+
+use super::allowance::{Allowance, Governor};
+use super::fault::{Area, Fault};
+use super::login::origin_of;
+use super::session::Sessions;
+use super::transport::Call;
+
+/// Makes ring the process's TLS provider; a provider that is already there stays.
+pub fn install_tls() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// What calls are for: counted apart, and followed changes go before loads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Purpose {
+    Login,
+    Check,
+    Describe,
+    Poll,
+    Deletions,
+    Subscribe,
+    Refetch,
+    Load,
+}
+
+impl Purpose {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Login => "login",
+            Self::Check => "check",
+            Self::Describe => "describe",
+            Self::Poll => "poll",
+            Self::Deletions => "deletions",
+            Self::Subscribe => "subscribe",
+            Self::Refetch => "refetch",
+            Self::Load => "load",
+        }
+    }
+}
+
+/// How long to try.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    /// First pause before a repeat; doubles, with jitter. Default 0.5 s.
+    pub first_pause: Duration,
+    /// Default 30 s.
+    pub longest_pause: Duration,
+    /// A call that kept failing for so long is given up, with its last error. Default 5 min.
+    pub give_up_after: Duration,
+    /// From request to headers; a query may take two minutes. Default 10 min.
+    pub answer_timeout: Duration,
+    /// Between two pieces of a body. Default 60 s.
+    pub idle_timeout: Duration,
+    /// First pause between two looks at a bulk job, and the longest. Default 0.2 s and 20 s.
+    pub job_first_look: Duration,
+    pub job_longest_look: Duration,
+    /// A bulk job that shows no progress for so long has failed. Default 2 h.
+    pub job_stall: Duration,
+    /// Pause after the org said that its daily allowance is spent; doubles up to ten times this. Default 2 min.
+    pub limit_pause: Duration,
+    /// Whether to wait when the allowance is spent; else the call fails with `api-limit-reached`. Default true.
+    pub wait_for_allowance: bool,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            first_pause: Duration::from_millis(500),
+            longest_pause: Duration::from_secs(30),
+            give_up_after: Duration::from_secs(5 * 60),
+            answer_timeout: Duration::from_secs(10 * 60),
+            idle_timeout: Duration::from_secs(60),
+            job_first_look: Duration::from_millis(200),
+            job_longest_look: Duration::from_secs(20),
+            job_stall: Duration::from_secs(2 * 60 * 60),
+            limit_pause: Duration::from_secs(2 * 60),
+            wait_for_allowance: true,
+        }
+    }
+}
+
+impl Pace {
+    /// For commands that a person waits for: little patience, no waiting for allowances.
+    pub fn brief() -> Self {
+        Self {
+            give_up_after: Duration::from_secs(15),
+            longest_pause: Duration::from_secs(4),
+            answer_timeout: Duration::from_secs(130),
+            wait_for_allowance: false,
+            ..Self::default()
+        }
+    }
+}
+
+/// Calls made so far, by purpose.
+pub type Calls = BTreeMap<Purpose, u64>;
+
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+    pace: Arc<Pace>,
+    purpose: Purpose,
+}
+
+struct Shared {
+    http: reqwest::Client,
+    sessions: Sessions,
+    governor: Arc<Governor>,
+    /// The server's clock and ours at the same moment.
+    clock: Mutex<Option<(Stamp, Instant)>>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("instance", &self.instance()).field("purpose", &self.purpose).finish()
+    }
+}
+
+impl Client {
+    /// Logs in, hears the server's clock, and checks that the org offers the API version.
+    pub async fn connect(settings: &SalesforceSettings) -> Result<Self> {
+        Self::connect_with(settings, Pace::default()).await
+    }
+
+    pub async fn connect_with(settings: &SalesforceSettings, pace: Pace) -> Result<Self> {
+        install_tls();
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(Duration::from_secs(20))
+            .tcp_keepalive(Duration::from_secs(30))
+            .user_agent(concat!("sf2kafka/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| {
+                Error::new(Kind::Internal, "the http client cannot be made").source(error.without_url())
+            })?;
+        let governor = Arc::new(Governor::new(&settings.budget));
+        let sessions = Sessions::open(settings.clone(), http.clone(), Arc::clone(&governor), &pace)
+            .await
+            .map_err(|fault| fault.into_error(&format!("login at {}", origin_of(&settings.login_origin))))?;
+        let shared = Shared { http, sessions, governor, clock: Mutex::new(None) };
+        let client = Self { shared: Arc::new(shared), pace: Arc::new(pace), purpose: Purpose::Check };
+        client.fetch_server_time().await?;
+        client.check_instance_label().await?;
+        Ok(client)
+    }
+
+    /// The same login for other work.
+    #[must_use]
+    pub fn for_purpose(&self, purpose: Purpose) -> Self {
+        Self { purpose, ..self.clone() }
+    }
+
+    /// The same login with other patience.
+    #[must_use]
+    pub fn with_pace(&self, pace: Pace) -> Self {
+        Self { pace: Arc::new(pace), ..self.clone() }
+    }
+
+    /// Calls and allowance are told to this board from now on.
+    pub fn report_to(&self, board: &Arc<Board>) {
+        self.shared.governor.report_to(board);
+    }
+
+    /// The server's clock: the newest `Date` header and the time since. Never ahead of the server; it may step
+    /// back by a second between two answers.
+    pub fn server_time(&self) -> Stamp {
+        match *self.clock() {
+            Some((server, at)) => server.plus(at.elapsed()),
+            // Only before the first answer, which `connect` waits for.
+            None => Stamp::default(),
+        }
+    }
+
+    /// Asks for the server's clock by a call that is not billed.
+    pub async fn fetch_server_time(&self) -> Result<Stamp> {
+        #[derive(Deserialize)]
+        struct Version {
+            #[serde(default)]
+            version: String,
+        }
+        let what = format!("asking {} for its API versions", self.instance());
+        let mut call = Call::get(Area::Versions, &*what, "/services/data/");
+        call.open_to_all = true;
+        let versions: Vec<Version> = self
+            .fetch(&call, |reply| serde_json::from_slice(&reply.body).map_err(|error| Fault::json(&error)))
+            .await?;
+        if self.clock().is_none() {
+            return Err(Error::new(Kind::ReplyUnreadable, "the answer has no readable `Date` header")
+                .during(what)
+                .hint("look for a proxy that takes headers away: windows are cut by the server's clock"));
+        }
+        let number = |text: &str| text.parse::<f64>().unwrap_or(0.0);
+        let wanted = number(&self.settings().api_version);
+        if !versions.is_empty() && !versions.iter().any(|offered| number(&offered.version) == wanted) {
+            let newest = versions.iter().map(|offered| number(&offered.version)).fold(0.0, f64::max);
+            return Err(Error::new(
+                Kind::ConfigInvalid,
+                format!("the org does not offer API version {wanted:.1}, its newest is {newest:.1}"),
+            )
+            .hint("set `salesforce.api_version` to a version that the org offers"));
+        }
+        Ok(self.server_time())
+    }
+
+    /// A bare label (`UM1`) is checked against the org's own word for its instance.
+    async fn check_instance_label(&self) -> Result<()> {
+        #[derive(Deserialize)]
+        struct Answer {
+            records: Vec<Organization>,
+        }
+        #[derive(Deserialize)]
+        struct Organization {
+            #[serde(rename = "InstanceName")]
+            instance_name: String,
+        }
+        let Some(label) = &self.settings().instance_label else { return Ok(()) };
+        let path = self.data_path("/query?q=SELECT+InstanceName+FROM+Organization");
+        let call = Call::get(Area::Query, "asking the org for its instance name", path);
+        let answer: Answer = self
+            .fetch(&call, |reply| serde_json::from_slice(&reply.body).map_err(|error| Fault::json(&error)))
+            .await?;
+        match answer.records.first() {
+            Some(org) if !org.instance_name.eq_ignore_ascii_case(label) => Err(Error::new(
+                Kind::ConfigInvalid,
+                format!("`salesforce.instance` says {label}, but the org is on {}", org.instance_name),
+            )
+            .hint("check that this is the org you mean; then correct or remove `salesforce.instance`")),
+            _ => Ok(()),
+        }
+    }
+
+    /// 18 or 15 characters, as the login told; empty if it did not.
+    pub fn org_id(&self) -> String {
+        self.shared.sessions.current().org_id.clone()
+    }
+
+    /// Origin of data calls.
+    pub fn instance(&self) -> String {
+        self.shared.sessions.current().origin.clone()
+    }
+
+    pub fn allowance(&self) -> watch::Receiver<Allowance> {
+        self.shared.governor.watch()
+    }
+
+    pub fn calls(&self) -> Calls {
+        self.shared.governor.calls()
+    }
+
+    // ---- for the other files of this room ----
+
+    pub(super) fn settings(&self) -> &SalesforceSettings {
+        self.shared.sessions.settings()
+    }
+
+    pub(super) fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    pub(super) fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+
+    pub(super) fn http(&self) -> &reqwest::Client {
+        &self.shared.http
+    }
+
+    pub(super) fn sessions(&self) -> &Sessions {
+        &self.shared.sessions
+    }
+
+    pub(super) fn governor(&self) -> &Governor {
+        &self.shared.governor
+    }
+
+    /// `/services/data/v65.0` and what follows.
+    pub(super) fn data_path(&self, rest: &str) -> String {
+        format!("/services/data/v{}{rest}", self.settings().api_version)
+    }
+
+    pub(super) fn heard(&self, headers: &HeaderMap) {
+        self.shared.governor.heard(headers);
+        let date = headers
+            .get(http::header::DATE)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|text| httpdate::parse_http_date(text).ok())
+            .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+        if let Some(since_epoch) = date {
+            *self.clock() = Some((Stamp::default().plus(since_epoch), Instant::now()));
+        }
+    }
+
+    fn clock(&self) -> std::sync::MutexGuard<'_, Option<(Stamp, Instant)>> {
+        self.shared.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

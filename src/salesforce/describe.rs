@@ -1,0 +1,468 @@
+//! What Salesforce says an object is, and what that makes of it for us.
+//!
+//! Comes in: describeGlobal and describe. Goes out: [`ObjectSummary`] and, compiled with the user's field rules, the
+//! [`ObjectDescription`] that queries, schemas and encoders go by. Fields keep the order of the object's first
+//! schema; Salesforce's own order is not stable. What cannot be captured says why. A type nobody knows is text.
+
+use std::collections::{HashMap, HashSet};
+
+use http::header::{IF_MODIFIED_SINCE, LAST_MODIFIED};
+use http::{HeaderValue, StatusCode};
+use serde::Deserialize;
+
+use crate::config::FieldRules;
+use crate::domain::{CursorField, Field, FieldKind, ObjectDescription, name};
+use crate::error::{Error, Kind, Result};
+
+use super::fault::{Area, Fault};
+use super::transport::Call;
+use super::{Client, restrictions};
+
+/// One object of describeGlobal.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectSummary {
+    pub name: String,
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub label: String,
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub queryable: bool,
+    #[serde(default = "yes", deserialize_with = "null_is_yes")]
+    pub retrieveable: bool,
+    /// Where it is not told, getDeleted is asked and may refuse.
+    #[serde(default = "yes", deserialize_with = "null_is_yes")]
+    pub replicateable: bool,
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub deprecated_and_hidden: bool,
+}
+
+fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+fn null_is_yes<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(Option::<bool>::deserialize(deserializer)?.unwrap_or(true))
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl ObjectSummary {
+    /// Why the object cannot be captured, as far as this summary tells.
+    pub fn obstacle(&self) -> Option<String> {
+        if let Some(reason) = restrictions::obstacle(&self.name) {
+            return Some(reason);
+        }
+        let reason = if self.deprecated_and_hidden {
+            "Salesforce has deprecated and hidden it"
+        } else if !self.queryable {
+            "Salesforce does not answer queries on it"
+        } else if !self.retrieveable {
+            "it is a view that Salesforce computes: its rows cannot be fetched by id"
+        } else {
+            return None;
+        };
+        Some(reason.to_owned())
+    }
+}
+
+/// An object's describe.
+#[derive(Clone, Debug)]
+pub struct Describe {
+    /// To be sent back with the next call, as it came.
+    pub last_modified: Option<String>,
+    object: Described,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Described {
+    #[serde(flatten)]
+    summary: ObjectSummary,
+    #[serde(default)]
+    fields: Vec<DescribedField>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DescribedField {
+    name: String,
+    #[serde(default)]
+    label: Option<String>,
+    #[serde(default)]
+    inline_help_text: Option<String>,
+    #[serde(rename = "type", default, deserialize_with = "null_is_default")]
+    kind: String,
+    #[serde(default, deserialize_with = "null_is_default")]
+    length: u32,
+    #[serde(default, deserialize_with = "null_is_default")]
+    precision: u32,
+    #[serde(default, deserialize_with = "null_is_default")]
+    scale: u32,
+    #[serde(default, deserialize_with = "null_is_default")]
+    calculated: bool,
+    /// Where it is not told, the query tells: without a cursor an object would not be followed at all.
+    #[serde(default = "yes", deserialize_with = "null_is_yes")]
+    filterable: bool,
+    #[serde(default = "yes", deserialize_with = "null_is_yes")]
+    sortable: bool,
+    #[serde(default, deserialize_with = "null_is_default")]
+    deprecated_and_hidden: bool,
+}
+
+/// Fields that the program itself goes by: no rule leaves them out.
+const ALWAYS: &[&str] = &["Id", "CreatedDate", "IsDeleted"];
+/// In the order of preference (`rest.md` 3.7).
+const CURSORS: &[&str] = &["SystemModstamp", "LastModifiedDate", "CreatedDate"];
+
+impl Describe {
+    /// Names in the rules that the object has no field for.
+    pub fn unknown_fields<'a>(&self, rules: &'a FieldRules) -> Vec<&'a str> {
+        let known = |name: &str| self.object.fields.iter().any(|field| field.name.eq_ignore_ascii_case(name));
+        rules.include.iter().chain(&rules.exclude).map(String::as_str).filter(|name| !known(name)).collect()
+    }
+
+    /// `pinned`: names in the order of the object's first schema; new fields follow by name. `Id` comes first.
+    /// Refuses two fields whose names differ only in case: no query could tell them apart.
+    pub fn compile(&self, rules: &FieldRules, pinned: &[String]) -> Result<ObjectDescription> {
+        let object = &self.object.summary;
+        let mut seen = HashMap::new();
+        for field in &self.object.fields {
+            if let Some(other) = seen.insert(field.name.to_ascii_lowercase(), &field.name) {
+                let what = format!("object {} has two fields {other} and {}", object.name, field.name);
+                return Err(
+                    Error::new(Kind::SchemaUnsupported, what).hint("rename one of them in Salesforce")
+                );
+            }
+        }
+        let cursor_name = self.cursor_name();
+        let mut fields: Vec<Field> = self
+            .object
+            .fields
+            .iter()
+            .filter(|field| !field.deprecated_and_hidden && FieldKind::of(&field.kind).is_captured())
+            .filter(|field| is_wanted(&field.name, rules, cursor_name))
+            .map(DescribedField::compile)
+            .collect();
+        let pinned: HashMap<_, _> =
+            pinned.iter().enumerate().map(|(place, name)| (name.as_str(), place)).collect();
+        fields.sort_by_cached_key(|field| {
+            let place = pinned.get(field.name.as_str()).copied().unwrap_or(usize::MAX);
+            (field.name != "Id", place, field.name.clone())
+        });
+        let index = |name: &str| fields.iter().position(|field| field.name == name);
+        let has_json = fields.iter().any(|field| field.salesforce_type == "json");
+        let unsupported = object.obstacle().or_else(|| self.fields_obstacle());
+        let revision = revision(&fields);
+        Ok(ObjectDescription {
+            name: object.name.as_str().into(),
+            target_name: name::target_object(&object.name).into(),
+            label: object.label.clone(),
+            key: index("Id").unwrap_or(0),
+            cursor: cursor_name.and_then(index).map(CursorField),
+            created_date: index("CreatedDate"),
+            is_deleted: index("IsDeleted"),
+            replicateable: object.replicateable,
+            bulk: restrictions::in_bulk(&object.name) && !has_json,
+            unsupported,
+            revision,
+            fields,
+        })
+    }
+
+    fn field(&self, name: &str) -> Option<&DescribedField> {
+        self.object.fields.iter().find(|field| field.name == name)
+    }
+
+    /// Both flags count: a cursor that cannot be filtered or sorted gives no rows.
+    fn cursor_name(&self) -> Option<&'static str> {
+        let object = self.object.summary.name.as_str();
+        if !restrictions::has_windows(object) {
+            return None;
+        }
+        let fits = |name: &&&str| {
+            self.field(name)
+                .is_some_and(|field| field.kind == "datetime" && field.filterable && field.sortable)
+        };
+        let of_logins = if object == "LoginHistory" { &["LoginTime"] } else { &[][..] };
+        CURSORS.iter().chain(of_logins).find(fits).copied()
+    }
+
+    fn fields_obstacle(&self) -> Option<String> {
+        if self.field("Id").is_none_or(|id| id.kind != "id") {
+            return Some("its rows have no Id".to_owned());
+        }
+        // Catalogue objects give every row the id 000000000000000AAA.
+        self.field("DurableId").map(|_| "its rows share one Id (their key is DurableId)".to_owned())
+    }
+}
+
+impl DescribedField {
+    fn compile(&self) -> Field {
+        let kind = FieldKind::of(&self.kind);
+        let is_number = matches!(kind, FieldKind::Double);
+        Field {
+            name: self.name.clone(),
+            label: self.label.clone().unwrap_or_else(|| self.name.clone()),
+            help: self.inline_help_text.clone().filter(|help| !help.trim().is_empty()),
+            salesforce_type: self.kind.clone(),
+            kind,
+            length: self.length,
+            // A multipicklist's precision is its number of visible lines.
+            precision: if is_number { self.precision } else { 0 },
+            scale: if is_number { self.scale } else { 0 },
+            calculated: self.calculated,
+            filterable: self.filterable,
+            sortable: self.sortable,
+        }
+    }
+}
+
+fn is_wanted(name: &str, rules: &FieldRules, cursor: Option<&str>) -> bool {
+    if ALWAYS.contains(&name) || cursor == Some(name) {
+        return true;
+    }
+    let listed = |list: &[String]| list.iter().any(|listed| listed.eq_ignore_ascii_case(name));
+    (rules.include.is_empty() || listed(&rules.include)) && !listed(&rules.exclude)
+}
+
+fn revision(fields: &[Field]) -> u64 {
+    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    for field in fields {
+        hash.update(field.name.as_bytes());
+        hash.update(b"\0");
+        hash.update(field.salesforce_type.as_bytes());
+        hash.update(b"\n");
+    }
+    hash.digest()
+}
+
+impl Client {
+    /// All objects that the user may see, as the org spells them.
+    pub async fn describe_global(&self) -> Result<Vec<ObjectSummary>> {
+        #[derive(Deserialize)]
+        struct Answer {
+            sobjects: Vec<ObjectSummary>,
+        }
+        let call = Call::get(Area::Describe, "listing the org's objects", self.data_path("/sobjects"));
+        let answer: Answer = self
+            .fetch(&call, |reply| serde_json::from_slice(&reply.body).map_err(|error| Fault::json(&error)))
+            .await?;
+        let mut seen = HashSet::new();
+        Ok(answer
+            .sobjects
+            .into_iter()
+            .filter(|object| seen.insert(object.name.to_ascii_lowercase()))
+            .collect())
+    }
+
+    /// None: nothing changed since (`Describe::last_modified` of the one you have).
+    pub async fn describe(&self, name: &str, if_modified_since: Option<&str>) -> Result<Option<Describe>> {
+        let path: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
+        let path = self.data_path(&format!("/sobjects/{path}/describe"));
+        let mut call = Call::get(Area::Describe, format!("describing {name}"), path);
+        if let Some(since) = if_modified_since.and_then(|since| HeaderValue::from_str(since).ok()) {
+            call.also = &[StatusCode::NOT_MODIFIED];
+            call.headers.push((IF_MODIFIED_SINCE.as_str(), since));
+        }
+        self.fetch(&call, |reply| {
+            if reply.status == StatusCode::NOT_MODIFIED {
+                return Ok(None);
+            }
+            let object = serde_json::from_slice(&reply.body).map_err(|error| Fault::json(&error))?;
+            let last_modified =
+                reply.headers.get(LAST_MODIFIED).and_then(|value| value.to_str().ok()).map(str::to_owned);
+            Ok(Some(Describe { last_modified, object }))
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+pub(super) mod sample {
+    use std::sync::Arc;
+
+    use super::*;
+
+    pub fn account() -> Arc<ObjectDescription> {
+        let field = |name: &str, kind: &str| Field {
+            name: name.to_owned(),
+            label: name.to_owned(),
+            help: None,
+            salesforce_type: kind.to_owned(),
+            kind: FieldKind::of(kind),
+            length: 0,
+            precision: 0,
+            scale: 0,
+            calculated: false,
+            filterable: true,
+            sortable: true,
+        };
+        Arc::new(ObjectDescription {
+            name: "Account".into(),
+            target_name: "Account".into(),
+            label: "Account".to_owned(),
+            fields: vec![
+                field("Id", "id"),
+                field("CreatedDate", "datetime"),
+                field("IsDeleted", "boolean"),
+                field("Name", "string"),
+                field("SystemModstamp", "datetime"),
+            ],
+            key: 0,
+            cursor: Some(CursorField(4)),
+            created_date: Some(1),
+            is_deleted: Some(2),
+            replicateable: true,
+            bulk: true,
+            unsupported: None,
+            revision: 1,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn field(name: &str, kind: &str) -> Value {
+        json!({"name": name, "label": name, "type": kind, "filterable": true, "sortable": true})
+    }
+
+    fn describe(name: &str, fields: &[Value]) -> Describe {
+        let object = json!({"name": name, "label": name, "queryable": true, "retrieveable": true, "replicateable": true, "fields": fields});
+        Describe { last_modified: None, object: serde_json::from_value(object).unwrap() }
+    }
+
+    fn names(object: &ObjectDescription) -> Vec<&str> {
+        object.fields.iter().map(|field| field.name.as_str()).collect()
+    }
+
+    #[test]
+    fn a_recorded_describe_compiles() {
+        let text = include_str!("../../tests/data/salesforce/describe-Account.json");
+        let describe = Describe { last_modified: None, object: serde_json::from_str(text).unwrap() };
+        let object = describe.compile(&FieldRules::default(), &[]).unwrap();
+        assert_eq!(object.unsupported, None);
+        assert_eq!(object.fields.first().unwrap().name, "Id");
+        assert_eq!(object.cursor_field().unwrap().name, "SystemModstamp");
+        assert_eq!((object.key, object.bulk, object.replicateable), (0, true, true));
+        assert!(object.created_date.is_some() && object.is_deleted.is_some());
+        assert_eq!(object.field_index("BillingAddress"), None, "a compound's parts are fields of their own");
+        let latitude =
+            object.field_index("BillingLatitude").and_then(|index| object.fields.get(index)).unwrap();
+        assert_eq!((latitude.kind, latitude.precision, latitude.scale), (FieldKind::Double, 18, 15));
+    }
+
+    #[test]
+    fn fields_keep_the_order_of_the_first_schema_and_new_ones_follow() {
+        let fields = ["Zeta__c", "Id", "Alpha__c", "New__c", "SystemModstamp"].map(|name| {
+            field(
+                name,
+                match name {
+                    "Id" => "id",
+                    "SystemModstamp" => "datetime",
+                    _ => "string",
+                },
+            )
+        });
+        let describe = describe("Invoice__c", &fields);
+        let first = describe.compile(&FieldRules::default(), &[]).unwrap();
+        assert_eq!(names(&first), ["Id", "Alpha__c", "New__c", "SystemModstamp", "Zeta__c"]);
+        let pinned = ["Id", "Zeta__c", "Gone__c", "SystemModstamp", "Alpha__c"].map(str::to_owned);
+        let later = describe.compile(&FieldRules::default(), &pinned).unwrap();
+        assert_eq!(names(&later), ["Id", "Zeta__c", "SystemModstamp", "Alpha__c", "New__c"]);
+        assert_eq!(later.cursor, Some(CursorField(2)));
+        assert_eq!(&*later.target_name, "Invoice_c");
+        assert_ne!(first.revision, later.revision);
+    }
+
+    #[test]
+    fn rules_leave_out_everything_but_what_the_program_goes_by() {
+        let describe = describe(
+            "Account",
+            &[
+                field("Id", "id"),
+                field("Name", "string"),
+                field("Phone", "phone"),
+                field("CreatedDate", "datetime"),
+                field("SystemModstamp", "datetime"),
+                field("BillingAddress", "address"),
+                field("Body", "base64"),
+            ],
+        );
+        let include = FieldRules { include: vec!["phone".to_owned()], exclude: Vec::new() };
+        assert_eq!(
+            names(&describe.compile(&include, &[]).unwrap()),
+            ["Id", "CreatedDate", "Phone", "SystemModstamp"]
+        );
+        let exclude = FieldRules {
+            include: Vec::new(),
+            exclude: ["Id", "SystemModstamp", "Name", "Nmae"].map(str::to_owned).to_vec(),
+        };
+        assert_eq!(
+            names(&describe.compile(&exclude, &[]).unwrap()),
+            ["Id", "CreatedDate", "Phone", "SystemModstamp"]
+        );
+        assert_eq!(describe.unknown_fields(&exclude), ["Nmae"]);
+    }
+
+    #[test]
+    fn a_cursor_that_cannot_be_filtered_or_sorted_is_passed_over() {
+        let mut stamp = field("SystemModstamp", "datetime");
+        stamp["filterable"] = json!(false);
+        let fields = [field("Id", "id"), stamp, field("CreatedDate", "datetime")];
+        let cursor = |name: &str, fields: &[Value]| {
+            let object = describe(name, fields).compile(&FieldRules::default(), &[]).unwrap();
+            object.cursor_field().map(|field| field.name.clone())
+        };
+        assert_eq!(cursor("X__c", &fields).as_deref(), Some("CreatedDate"));
+        assert_eq!(cursor("AsyncApexJob", &fields), None);
+        let login = [field("Id", "id"), field("LoginTime", "datetime")];
+        assert_eq!(cursor("LoginHistory", &login).as_deref(), Some("LoginTime"));
+        assert_eq!(cursor("X__c", &login), None);
+    }
+
+    #[test]
+    fn what_a_describe_leaves_out_or_calls_null_is_taken_for_possible() {
+        let text = r#"{"name":"X__c","label":null,"queryable":true,"deprecatedAndHidden":null,"fields":[
+            {"name":"Id","type":"id","filterable":null},
+            {"name":"SystemModstamp","type":"datetime","length":null,"calculated":null},
+            {"name":"Odd__c","type":null,"precision":null,"scale":null}]}"#;
+        let describe = Describe { last_modified: None, object: serde_json::from_str(text).unwrap() };
+        let object = describe.compile(&FieldRules::default(), &[]).unwrap();
+        assert_eq!((object.unsupported.as_deref(), object.replicateable), (None, true));
+        assert_eq!(object.cursor_field().unwrap().name, "SystemModstamp");
+        let odd = object.field_index("Odd__c").and_then(|index| object.fields.get(index)).unwrap();
+        assert_eq!(odd.kind, FieldKind::Text);
+    }
+
+    #[test]
+    fn what_cannot_be_captured_says_why() {
+        let reason =
+            |describe: &Describe| describe.compile(&FieldRules::default(), &[]).unwrap().unsupported.unwrap();
+        assert!(reason(&describe("Vote", &[field("Id", "id")])).contains("only with a filter"));
+        assert!(reason(&describe("X__c", &[field("Name", "string")])).contains("no Id"));
+        let catalogue = describe("AppDefinition", &[field("Id", "id"), field("DurableId", "string")]);
+        assert!(reason(&catalogue).contains("share one Id"));
+        let mut view = describe("UserSetupEntityAccess", &[field("Id", "id")]);
+        view.object.summary.retrieveable = false;
+        assert!(reason(&view).contains("computes"));
+        view.object.summary.queryable = false;
+        assert!(reason(&view).contains("does not answer queries"));
+    }
+
+    #[test]
+    fn names_that_differ_only_in_case_are_refused() {
+        let describe =
+            describe("X__c", &[field("Id", "id"), field("A__c", "string"), field("a__c", "string")]);
+        let error = describe.compile(&FieldRules::default(), &[]).unwrap_err();
+        assert_eq!(error.kind(), Kind::SchemaUnsupported);
+        assert!(error.to_string().contains("A__c and a__c"), "{error}");
+    }
+}

@@ -1,0 +1,36 @@
+//! The wire room: everything that is said to Salesforce, and nothing of Kafka or of our Avro.
+//!
+//! Comes in: settings, descriptions, statements. Goes out: descriptions made from describes, and rows. A
+//! [`Client`] is one login and one [`Purpose`]; cloning is cheap and shares login, allowance and counters. Every
+//! call goes through the allowance (`allowance`), the session (`session`) and one classification of answers
+//! (`fault`): what can be waited for is waited for here, bounded by the client's [`Pace`].
+
+mod allowance;
+pub mod bulk;
+pub mod client;
+mod csv;
+pub mod deleted;
+pub mod describe;
+pub mod discover;
+mod fault;
+mod login;
+mod page;
+pub mod pubsub;
+pub mod query;
+mod restrictions;
+pub mod retrieve;
+#[cfg(test)]
+pub mod scripted;
+mod session;
+pub mod soql;
+#[cfg(test)]
+mod tests;
+mod transport;
+
+pub use allowance::Allowance;
+pub use client::{Calls, Client, Pace, Purpose, install_tls};
+pub use deleted::Deletions;
+pub use describe::{Describe, ObjectSummary};
+pub use discover::Choice;
+pub use query::{Page, QueryPages};
+pub use soql::{Select, Statement};

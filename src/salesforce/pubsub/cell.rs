@@ -1,0 +1,121 @@
+//! One value of an event as the text of a cell.
+//!
+//! Comes in: a value and the kind of the field it belongs to. Goes out: the text that REST or Bulk would have given, in
+//! a spelling that reads back to the same value; or that the value does not fit the kind. Dates and times come as
+//! milliseconds (`pubsub.md` 3.3): a date is the day they lie in.
+
+use std::io::Write;
+
+use crate::domain::{FieldKind, Stamp};
+
+use super::event::{ChangeEvent, Value};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rendered {
+    Fit,
+    /// Written, but the number may have had more digits than a double holds.
+    ManyDigits,
+    /// Nothing to go by is written.
+    Unfit,
+}
+
+/// Digits that every decimal number keeps on its way through a double.
+const SAFE_DIGITS: usize = 15;
+const LARGEST_WHOLE: f64 = 9_007_199_254_740_992.0;
+/// 0000-01-01 to 9999-12-31: years of four digits.
+const FOUR_DIGIT_YEARS: std::ops::Range<i64> = -62_167_219_200_000..253_402_300_800_000;
+const DAY: i64 = 86_400_000;
+
+pub(super) fn render(kind: FieldKind, event: &ChangeEvent, value: Value, out: &mut Vec<u8>) -> Rendered {
+    match (kind, value) {
+        (FieldKind::Text, Value::Text(start, end)) => {
+            out.extend_from_slice(event.text(start, end));
+            Rendered::Fit
+        }
+        (FieldKind::Boolean, Value::Boolean(value)) => {
+            out.extend_from_slice(if value { b"true" } else { b"false" });
+            Rendered::Fit
+        }
+        (FieldKind::Int | FieldKind::Long, Value::Integer(value)) => write(out, format_args!("{value}")),
+        (FieldKind::Int | FieldKind::Long, Value::Double(value)) => {
+            if value.fract() != 0.0 || value.abs() > LARGEST_WHOLE {
+                return Rendered::Unfit;
+            }
+            write(out, format_args!("{value:.0}"))
+        }
+        (FieldKind::Double, Value::Double(value)) if value.is_finite() => {
+            let start = out.len();
+            // The shortest spelling that reads back to the same double.
+            let written = write(out, format_args!("{value:?}"));
+            if significant_digits(out.get(start..).unwrap_or_default()) > SAFE_DIGITS {
+                return Rendered::ManyDigits;
+            }
+            written
+        }
+        (FieldKind::Double, Value::Integer(value)) => {
+            #[expect(clippy::cast_precision_loss, reason = "beyond 2^53 it is refused")]
+            if (value as f64).abs() > LARGEST_WHOLE {
+                return Rendered::Unfit;
+            }
+            write(out, format_args!("{value}.0"))
+        }
+        (FieldKind::Date, Value::Integer(millis)) if FOUR_DIGIT_YEARS.contains(&millis) => {
+            let start = out.len();
+            let written = write(out, format_args!("{}", Stamp(millis)));
+            out.truncate(start + "YYYY-MM-DD".len());
+            written
+        }
+        (FieldKind::DateTime, Value::Integer(millis)) if FOUR_DIGIT_YEARS.contains(&millis) => {
+            write(out, format_args!("{}", Stamp(millis)))
+        }
+        (FieldKind::Time, Value::Integer(millis)) if (0..DAY).contains(&millis) => {
+            let (minutes, millis) = (millis / 60_000, millis % 60_000);
+            write(
+                out,
+                format_args!(
+                    "{:02}:{:02}:{:02}.{:03}Z",
+                    minutes / 60,
+                    minutes % 60,
+                    millis / 1_000,
+                    millis % 1_000
+                ),
+            )
+        }
+        _ => Rendered::Unfit,
+    }
+}
+
+fn write(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) -> Rendered {
+    match out.write_fmt(text) {
+        Ok(()) => Rendered::Fit,
+        Err(_) => Rendered::Unfit,
+    }
+}
+
+/// Without zeros before and after, point and exponent.
+fn significant_digits(number: &[u8]) -> usize {
+    let digits = number.iter().take_while(|byte| **byte != b'e').filter(|byte| byte.is_ascii_digit());
+    let all: Vec<u8> = digits.copied().skip_while(|digit| *digit == b'0').collect();
+    all.len() - all.iter().rev().take_while(|digit| **digit == b'0').count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_counted_without_the_zeros_around_them() {
+        for (value, digits) in [
+            (0.0, 0),
+            (-0.0, 0),
+            (1_000_000.0, 1),
+            (0.001_25, 3),
+            (123_456_789_012_345.0, 15),
+            (1_234_567_890_123_456.0, 16),
+            (0.1 + 0.2, 17),
+            (1.5e300, 2),
+        ] {
+            assert_eq!(significant_digits(format!("{value:?}").as_bytes()), digits, "{value:?}");
+        }
+    }
+}

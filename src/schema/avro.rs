@@ -1,0 +1,238 @@
+//! Schema texts: the change-table record of an object, and its key.
+//!
+//! Comes in: a lineage and an output's settings. Goes out: Avro schema JSON, the same text for the same input.
+
+use serde_json::{Map, Value, json};
+
+use super::lineage::SchemaLineage;
+use crate::config::OutputSettings;
+use crate::domain::FieldKind;
+use crate::domain::name::is_avro_name;
+use crate::error::Kind;
+use crate::{Error, Result};
+
+/// A header field: its name behind the prefix, its Avro type, what it means.
+struct Header {
+    name: &'static str,
+    kind: HeaderType,
+    doc: &'static str,
+}
+
+#[derive(Clone, Copy)]
+enum HeaderType {
+    Text,
+    OptionalText,
+    OptionalLong,
+    Timestamp,
+}
+
+/// In the order of the encoding; `envelope::change_table` writes them one by one.
+const HEADERS: [Header; 13] = [
+    Header {
+        name: "change_seq",
+        kind: HeaderType::Text,
+        doc: "rises strictly within the object: 16 digits of time, 19 of a number",
+    },
+    Header {
+        name: "change_oper",
+        kind: HeaderType::Text,
+        doc: "R loaded, I inserted, U updated, D deleted, B before image",
+    },
+    Header { name: "operation", kind: HeaderType::Text, doc: "REFRESH, INSERT, UPDATE, DELETE, BEFOREIMAGE" },
+    Header {
+        name: "change_mask",
+        kind: HeaderType::OptionalText,
+        doc: "which data fields changed: hex, little-endian bytes, bit n is the n-th field behind the header; null: not known",
+    },
+    Header {
+        name: "column_mask",
+        kind: HeaderType::OptionalText,
+        doc: "which data fields the record carries, coded alike; null: all",
+    },
+    Header {
+        name: "timestamp",
+        kind: HeaderType::Timestamp,
+        doc: "when the change was committed in Salesforce; of a loaded row its cursor field",
+    },
+    Header {
+        name: "stream_position",
+        kind: HeaderType::Text,
+        doc: "where in the reading the change was found",
+    },
+    Header { name: "transaction_id", kind: HeaderType::OptionalText, doc: "Salesforce's transactionKey" },
+    Header {
+        name: "transaction_event_counter",
+        kind: HeaderType::OptionalLong,
+        doc: "place of the event in its transaction",
+    },
+    Header { name: "source", kind: HeaderType::Text, doc: "load, subscribe, poll, refetch or compare" },
+    Header { name: "load_id", kind: HeaderType::OptionalText, doc: "the load that an R record belongs to" },
+    Header {
+        name: "commit_user",
+        kind: HeaderType::OptionalText,
+        doc: "id of the user who made the change, if known",
+    },
+    Header {
+        name: "change_origin",
+        kind: HeaderType::OptionalText,
+        doc: "Salesforce's changeOrigin, if known",
+    },
+];
+
+/// The value schema of the change-table envelope. `schema-unsupported` if a name is not legal or taken twice.
+pub fn change_table(lineage: &SchemaLineage, output: &OutputSettings) -> Result<String> {
+    let mut names: Vec<String> = Vec::new();
+    let mut fields = Vec::new();
+    for header in &HEADERS {
+        let name = format!("{}{}", output.header_prefix, header.name);
+        claim(&mut names, &name, lineage)?;
+        let (kind, optional) = match header.kind {
+            HeaderType::Text => (json!("string"), false),
+            HeaderType::OptionalText => (json!(["null", "string"]), true),
+            HeaderType::OptionalLong => (json!(["null", "long"]), true),
+            HeaderType::Timestamp => (json!({"type": "long", "logicalType": "timestamp-millis"}), false),
+        };
+        let mut field = Map::new();
+        field.insert("name".to_owned(), name.into());
+        field.insert("type".to_owned(), kind);
+        if optional {
+            field.insert("default".to_owned(), Value::Null);
+        }
+        field.insert("doc".to_owned(), header.doc.into());
+        fields.push(Value::Object(field));
+    }
+    fields.extend(data_fields(lineage, &mut names)?);
+    Ok(record(&lineage.target_name, &output.namespace, lineage, fields))
+}
+
+/// The key schema: a record with the one field `Id`.
+pub fn key(lineage: &SchemaLineage, output: &OutputSettings) -> String {
+    let name = format!("{}Key", lineage.target_name);
+    let fields = vec![json!({"name": "Id", "type": "string"})];
+    json!({"type": "record", "name": name, "namespace": output.namespace, "fields": fields}).to_string()
+}
+
+fn record(name: &str, namespace: &str, lineage: &SchemaLineage, fields: Vec<Value>) -> String {
+    json!({
+        "type": "record",
+        "name": name,
+        "namespace": namespace,
+        "doc": lineage.label,
+        "salesforce.object": lineage.object,
+        "fields": fields,
+    })
+    .to_string()
+}
+
+fn data_fields(lineage: &SchemaLineage, names: &mut Vec<String>) -> Result<Vec<Value>> {
+    if !is_avro_name(&lineage.target_name) {
+        return Err(unsupported(lineage, format!("the name {} is not legal in Avro", lineage.target_name)));
+    }
+    lineage
+        .fields
+        .iter()
+        .map(|pinned| {
+            claim(names, &pinned.name, lineage)?;
+            let source = &pinned.source;
+            let mut field = Map::new();
+            field.insert("name".to_owned(), pinned.name.clone().into());
+            let kind = avro_type(source.kind);
+            if source.name == "Id" {
+                field.insert("type".to_owned(), kind);
+            } else {
+                field.insert("type".to_owned(), json!(["null", kind]));
+                field.insert("default".to_owned(), Value::Null);
+            }
+            let doc = match &source.help {
+                Some(help) => format!("{}: {help}", source.label),
+                None => source.label.clone(),
+            };
+            field.insert("doc".to_owned(), doc.into());
+            field.insert("salesforce.field".to_owned(), source.name.clone().into());
+            field.insert("salesforce.label".to_owned(), source.label.clone().into());
+            field.insert("salesforce.type".to_owned(), source.salesforce_type.clone().into());
+            for (name, number) in
+                [("length", source.length), ("precision", source.precision), ("scale", source.scale)]
+            {
+                if number > 0 {
+                    field.insert(format!("salesforce.{name}"), number.into());
+                }
+            }
+            Ok(Value::Object(field))
+        })
+        .collect()
+}
+
+fn avro_type(kind: FieldKind) -> Value {
+    match kind {
+        FieldKind::Text | FieldKind::Binary | FieldKind::Compound => json!("string"),
+        FieldKind::Boolean => json!("boolean"),
+        FieldKind::Int => json!("int"),
+        FieldKind::Long => json!("long"),
+        FieldKind::Double => json!("double"),
+        FieldKind::Date => json!({"type": "int", "logicalType": "date"}),
+        FieldKind::DateTime => json!({"type": "long", "logicalType": "timestamp-millis"}),
+        FieldKind::Time => json!({"type": "int", "logicalType": "time-millis"}),
+    }
+}
+
+fn claim(names: &mut Vec<String>, name: &str, lineage: &SchemaLineage) -> Result<()> {
+    if !is_avro_name(name) {
+        return Err(unsupported(lineage, format!("the field name {name} is not legal in Avro")));
+    }
+    // Sinks that fold case (most databases) would take two such columns for one.
+    if names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+        return Err(unsupported(lineage, format!("two fields would be named {name}"))
+            .hint("exclude the field under `fields`, or set another `header_prefix`"));
+    }
+    names.push(name.to_owned());
+    Ok(())
+}
+
+fn unsupported(lineage: &SchemaLineage, why: String) -> Error {
+    Error::new(Kind::SchemaUnsupported, format!("object {}: {why}", lineage.object))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::lineage::tests::described;
+
+    fn schema(fields: &[(&str, &str)]) -> Result<String> {
+        let lineage = SchemaLineage::merge(None, &described(fields));
+        change_table(&lineage, &OutputSettings::change_table("crm"))
+    }
+
+    #[test]
+    fn the_avro_library_reads_every_type() {
+        let fields = [
+            ("Id", "id"),
+            ("SystemModstamp", "datetime"),
+            ("S", "string"),
+            ("P", "multipicklist"),
+            ("B", "boolean"),
+            ("I", "int"),
+            ("L", "long"),
+            ("D", "currency"),
+            ("Date", "date"),
+            ("T", "time"),
+            ("Odd", "json"),
+            ("A", "anyType"),
+        ];
+        let text = schema(&fields).unwrap();
+        let parsed = apache_avro::Schema::parse_str(&text).unwrap();
+        let apache_avro::Schema::Record(record) = parsed else { panic!("not a record") };
+        assert_eq!(record.name.fullname(None), "salesforce.crm.Invoice_c");
+        assert_eq!(record.fields.len(), 13 + fields.len());
+        assert_eq!(record.fields[13].name, "Id");
+        let key = key(&SchemaLineage::merge(None, &described(&fields)), &OutputSettings::change_table("crm"));
+        apache_avro::Schema::parse_str(&key).unwrap();
+    }
+
+    #[test]
+    fn names_that_collide_or_are_not_legal_are_refused() {
+        for fields in [[("Id", "id"), ("header__SOURCE", "string")], [("Id", "id"), ("a-b", "string")]] {
+            assert_eq!(schema(&fields).unwrap_err().kind(), Kind::SchemaUnsupported);
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! What only a real broker and a real registry can judge. `cargo xtask test` starts both.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+mod commands;
+mod control;
+#[path = "../support/json_schema.rs"]
+mod json_schema;
+mod kafka_faults;
+mod member;
+mod outage;
+mod platform_events;
+mod publishing;
+mod registry;
+mod salesforce_faults;
+mod services;
+mod stage;
+mod subscription;

@@ -1,0 +1,228 @@
+//! A life: transactions of several objects followed by subscription, while streams end in every way or fall silent, events
+//! go missing, positions expire, fields come, and the program is stopped and killed. In the end the topics equal the org,
+//! and every change of the org's own log is in them once, or was repaired and that was told.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use simulator::SimulatorConfig;
+use simulator::org::{Mix, OrgConfig, Traffic, TrafficConfig};
+use simulator::pubsub::PubSubConfig;
+
+use crate::stage::{Draw, Running, Stage, seed};
+
+const OBJECTS: [(&str, &str); 4] =
+    [("Account", "Account"), ("Contact", "Contact"), ("Case", "Case"), ("Invoice__c", "Invoice_c")];
+
+/// How long it lives; ten minutes when it is to be shown in full.
+fn length() -> Duration {
+    let seconds = std::env::var("SF2KAFKA_LIFE_SECONDS").map_or(60, |seconds| seconds.parse().unwrap());
+    Duration::from_secs(seconds)
+}
+
+struct Life {
+    stage: Stage,
+    draw: Draw,
+    fields: u64,
+}
+
+impl Life {
+    async fn control(&self, path: &str, body: Value) {
+        let url = format!("{}/{path}", self.stage.simulator.control_url());
+        let answer = reqwest::Client::new().post(url).json(&body).send().await.unwrap();
+        assert!(answer.status().is_success(), "{path} {body}: {}", answer.text().await.unwrap());
+    }
+
+    fn any_object(&mut self) -> &'static str {
+        OBJECTS[self.draw.below(OBJECTS.len() as u64) as usize].0
+    }
+
+    /// Something goes wrong, or changes, while the program runs.
+    async fn trouble(&mut self) -> &'static str {
+        let object = self.any_object();
+        let topic = sf2kafka::salesforce::pubsub::change_topic(object);
+        let ending = |action: Value| json!({ "topic": topic, "action": action, "times": 1 });
+        let faults = "pubsub/faults";
+        match self.draw.below(20) {
+            0 | 1 => self.control(faults, ending(json!({ "status": { "code": "UNAVAILABLE" } }))).await,
+            2 => self.control(faults, ending(json!({ "reset": {} }))).await,
+            3 => self.control(faults, ending(json!({ "goAway": {} }))).await,
+            4 => self.control(faults, ending(json!("close"))).await,
+            5 => {
+                // It ends with a ping that is not answered, or with the next restart.
+                self.control(faults, ending(json!("silence"))).await;
+                return "silence";
+            }
+            6..=8 => {
+                self.control("pubsub/events", json!({ "duplicate": "last" })).await;
+                return "a duplicate";
+            }
+            9 | 10 => {
+                self.control("pubsub/events", json!({ "object": object, "changeType": "GAP_OVERFLOW" }))
+                    .await;
+                return "an overflow";
+            }
+            11..=13 => {
+                let row = self.stage.simulator.org().truth_rows(object).unwrap().next();
+                let id = row.and_then(|row| row["Id"].as_str().map(str::to_owned));
+                let order = json!({ "object": object, "changeType": "GAP_UPDATE", "ids": [id.unwrap()] });
+                self.control("pubsub/events", order).await;
+                return "a gap";
+            }
+            14 | 15 => {
+                self.fields += 1;
+                let field = format!("Life{}__c", self.fields);
+                let order = json!({ "object": object, "field": field, "action": "add", "type": "string" });
+                self.control("fields", order).await;
+                return "a field";
+            }
+            _ => self.control(faults, ending(json!("end"))).await,
+        }
+        "the end of a stream"
+    }
+
+    /// The program is away for a while; perhaps its positions are refused when it comes back.
+    async fn restart(&mut self, running: Running) -> Running {
+        if self.draw.below(2) == 0 {
+            running.kill().await;
+        } else {
+            running.stop(Duration::from_secs(60)).await;
+        }
+        if self.draw.below(2) == 0 {
+            self.control("pubsub/replayIds/invalidate", json!({})).await;
+        }
+        self.stage.start(&["run"])
+    }
+}
+
+/// What was told, by object and kind.
+fn notices(stage: &Stage) -> BTreeMap<(String, String), Vec<Value>> {
+    let mut notices: BTreeMap<_, Vec<Value>> = BTreeMap::new();
+    for (key, value) in stage.committed("notifications") {
+        let notice: Value = serde_json::from_slice(&value).unwrap();
+        let kind = notice["notice"].as_str().unwrap().to_owned();
+        notices.entry((String::from_utf8(key).unwrap(), kind)).or_default().push(notice);
+    }
+    notices
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_life_of_faults_and_restarts_leaves_topics_that_equal_the_org() {
+    live("full").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_life_with_changed_fields_alone_leaves_every_change_in_the_topics() {
+    live("changed-only").await;
+}
+
+async fn live(after: &str) {
+    let seed = seed();
+    eprintln!("seed {seed}");
+    let org = OBJECTS
+        .iter()
+        .fold(OrgConfig::default().with_seed(seed), |org, (object, _)| org.with_rows(object, 1_500));
+    let pubsub = PubSubConfig {
+        selected: OBJECTS.iter().map(|(object, _)| (*object).to_owned()).collect(),
+        ..PubSubConfig::default()
+    };
+    let config = SimulatorConfig { org, pubsub, ..SimulatorConfig::default() };
+    // A formula over the parent moves without a save: no feed of changes shows that.
+    let fields = |object| match object {
+        "Invoice__c" => "{ name: Invoice__c, fields: { exclude: [ Account_Name__c ] } }",
+        other => other,
+    };
+    let objects = OBJECTS.map(|(object, _)| fields(object)).join(", ");
+    let defaults = format!(
+        "capture: subscribe, after: {after}, refetch_wait: 300ms, poll: {{ interval: 2s, max_interval: 2s }}"
+    );
+    let kafka = "properties: { group.instance.id: life }";
+    let stage = Stage::with(config, &format!("[ {objects} ]"), &defaults, kafka).await;
+    let mut life = Life { stage, draw: Draw(seed), fields: 0 };
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let traffic = {
+        let config = TrafficConfig {
+            seed,
+            objects: OBJECTS.map(|(object, _)| object.to_owned()).to_vec(),
+            // Saves that only move the stamp make no event; hard deletions are found in the end.
+            mix: Mix { touch: 0, ..Mix::default() },
+            lagging_one_in: 6,
+            largest_lag: Duration::from_secs(20),
+            ..TrafficConfig::default()
+        };
+        let mut traffic = Traffic::new(life.stage.simulator.org(), config).unwrap();
+        let stop = stop.clone();
+        std::thread::spawn(move || traffic.run_for(40.0, Duration::from_secs(86_400), &stop))
+    };
+    let mut running = life.stage.start(&["run"]);
+    let over = Instant::now() + length();
+    let (mut troubles, mut restarts) = (BTreeMap::new(), 0);
+    let mut next_restart = Instant::now() + Duration::from_secs(12);
+    while Instant::now() < over {
+        // The moments of faults are the test.
+        tokio::time::sleep(Duration::from_millis(500 + life.draw.below(2_500))).await;
+        if Instant::now() >= next_restart {
+            running = life.restart(running).await;
+            restarts += 1;
+            next_restart = Instant::now() + Duration::from_secs(10 + life.draw.below(15));
+        } else {
+            *troubles.entry(life.trouble().await).or_insert(0) += 1;
+        }
+    }
+    // A process that has just begun does not hear a signal yet.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    stop.store(true, Ordering::Relaxed);
+    let changes = traffic.join().unwrap();
+    eprintln!("{changes} changes, {restarts} restarts, {troubles:?}");
+
+    // What lags becomes visible; then a run of its own ends when all up to its start is published, deletions included.
+    life.stage.simulator.org().clock().advance(Duration::from_secs(300));
+    running.stop(Duration::from_secs(60)).await;
+    life.control("pubsub/settings", json!({ "keepaliveSeconds": 2 })).await;
+    life.stage.start(&["run", "--once"]).ends_well(Duration::from_secs(300)).await;
+    life.stage.simulator.org().clock().advance(Duration::from_secs(300));
+    life.stage.start(&["run", "--once"]).ends_well(Duration::from_secs(300)).await;
+    let notices = notices(&life.stage);
+    let told = |object: &str, kind: &str| {
+        notices.get(&(object.to_owned(), kind.to_owned())).map_or(&[][..], Vec::as_slice)
+    };
+    let words = life.stage.words();
+    let logged = |object: &str, text: &str| {
+        words
+            .lines()
+            .filter(|line| line.contains(text) && line.contains(&format!("object={object} ")))
+            .count()
+    };
+    for (object, target) in OBJECTS {
+        let control = life.stage.simulator.control_url();
+        let (truth, log) = (format!("{control}/truth/{object}"), format!("{control}/changes"));
+        let repaired = told(object, "gap-repaired");
+        let mut judged = vec!["--log", &log, "--object", object];
+        for gap in repaired {
+            judged.extend(["--gap", gap["from"].as_str().unwrap(), gap["to"].as_str().unwrap()]);
+        }
+        // Records that carry single fields do not add up to what no event tells of.
+        match after {
+            "full" => judged.extend(["--truth", &truth]),
+            _ => judged.push("--ids-only"),
+        }
+        let report = life.stage.judge(target, &judged).await;
+        eprintln!("{}", report["log"]);
+        // Two events within one reading of their record may be published with the same content: it is the event that
+        // must not come twice, and no stamp that may fall.
+        assert!(report["holds"] == true, "{report:#}");
+        let rows = life.stage.simulator.org().truth_rows(object).unwrap().count();
+        assert_eq!(report["folded_rows"], rows, "{report:#}");
+        assert!(report["log"]["as_event"].as_u64() > Some(0), "{report:#}");
+        let (gaps, rereads) = (told(object, "gap-found").len(), told(object, "records-reread").len());
+        let reread = report["sources"]["refetch"].as_u64().unwrap_or(0);
+        assert!(reread == 0 || gaps + rereads > 0, "{reread} records of {object} were read again untold");
+        assert!(repaired.len() >= usize::from(gaps > 0), "{object}: {notices:?}");
+        assert!(logged(object, "a stretch of changes is read again") >= gaps, "{object}: {notices:?}");
+        assert!(logged(object, "events did not tell of") >= rereads, "{object}: {notices:?}");
+    }
+}
