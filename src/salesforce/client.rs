@@ -4,13 +4,12 @@
 //! them. It also keeps the server's clock, by which all windows are cut: never by ours.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
 use serde::Deserialize;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use crate::config::SalesforceSettings;
 use crate::domain::Stamp;
@@ -18,8 +17,10 @@ use crate::error::{Error, Kind, Result};
 use crate::status::Board;
 
 use super::allowance::{Allowance, Governor};
+use super::clock::ServerClock;
 use super::fault::{Area, Fault};
 use super::login::origin_of;
+use super::maintenance::Maintenance;
 use super::session::Sessions;
 use super::transport::Call;
 
@@ -67,6 +68,8 @@ pub struct Pace {
     pub give_up_after: Duration,
     /// From request to headers; a query may take two minutes. Default 10 min.
     pub answer_timeout: Duration,
+    /// A call that Salesforce's maintenance refuses waits so long for its end. Default 24 h.
+    pub maintenance: Duration,
     /// Between two pieces of a body. Default 60 s.
     pub idle_timeout: Duration,
     /// First pause between two looks at a bulk job, and the longest. Default 0.2 s and 20 s.
@@ -87,6 +90,7 @@ impl Default for Pace {
             longest_pause: Duration::from_secs(30),
             give_up_after: Duration::from_secs(5 * 60),
             answer_timeout: Duration::from_secs(10 * 60),
+            maintenance: Duration::from_secs(24 * 60 * 60),
             idle_timeout: Duration::from_secs(60),
             job_first_look: Duration::from_millis(200),
             job_longest_look: Duration::from_secs(20),
@@ -104,6 +108,7 @@ impl Pace {
             give_up_after: Duration::from_secs(15),
             longest_pause: Duration::from_secs(4),
             answer_timeout: Duration::from_secs(130),
+            maintenance: Duration::from_secs(15),
             wait_for_allowance: false,
             ..Self::default()
         }
@@ -124,8 +129,8 @@ struct Shared {
     http: reqwest::Client,
     sessions: Sessions,
     governor: Arc<Governor>,
-    /// The server's clock and ours at the same moment.
-    clock: Mutex<Option<(Stamp, Instant)>>,
+    clock: ServerClock,
+    maintenance: Maintenance,
 }
 
 impl std::fmt::Debug for Client {
@@ -155,7 +160,8 @@ impl Client {
         let sessions = Sessions::open(settings.clone(), http.clone(), Arc::clone(&governor), &pace)
             .await
             .map_err(|fault| fault.into_error(&format!("login at {}", origin_of(&settings.login_origin))))?;
-        let shared = Shared { http, sessions, governor, clock: Mutex::new(None) };
+        let maintenance = Maintenance::new("REST and Bulk API");
+        let shared = Shared { http, sessions, governor, clock: ServerClock::default(), maintenance };
         let client = Self { shared: Arc::new(shared), pace: Arc::new(pace), purpose: Purpose::Check };
         client.fetch_server_time().await?;
         client.check_instance_label().await?;
@@ -177,16 +183,19 @@ impl Client {
     /// Calls and allowance are told to this board from now on.
     pub fn report_to(&self, board: &Arc<Board>) {
         self.shared.governor.report_to(board);
+        self.shared.maintenance.report_to(board);
     }
 
     /// The server's clock: the newest `Date` header and the time since. Never ahead of the server; it may step
     /// back by a second between two answers.
     pub fn server_time(&self) -> Stamp {
-        match *self.clock() {
-            Some((server, at)) => server.plus(at.elapsed()),
-            // Only before the first answer, which `connect` waits for.
-            None => Stamp::default(),
-        }
+        self.shared.clock.now()
+    }
+
+    /// How far this machine's clock is ahead of Salesforce's, in milliseconds; negative: behind. What is signed with a
+    /// time of ours has to take it off.
+    pub fn clock_ahead_ms(&self) -> Option<i64> {
+        self.shared.clock.ahead_ms()
     }
 
     /// Asks for the server's clock by a call that is not billed.
@@ -202,7 +211,7 @@ impl Client {
         let versions: Vec<Version> = self
             .fetch(&call, |reply| serde_json::from_slice(&reply.body).map_err(|error| Fault::json(&error)))
             .await?;
-        if self.clock().is_none() {
+        if !self.shared.clock.is_known() {
             return Err(Error::new(Kind::ReplyUnreadable, "the answer has no readable `Date` header")
                 .during(what)
                 .hint("look for a proxy that takes headers away: windows are cut by the server's clock"));
@@ -298,17 +307,10 @@ impl Client {
 
     pub(super) fn heard(&self, headers: &HeaderMap) {
         self.shared.governor.heard(headers);
-        let date = headers
-            .get(http::header::DATE)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|text| httpdate::parse_http_date(text).ok())
-            .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-        if let Some(since_epoch) = date {
-            *self.clock() = Some((Stamp::default().plus(since_epoch), Instant::now()));
-        }
+        self.shared.clock.heard(headers);
     }
 
-    fn clock(&self) -> std::sync::MutexGuard<'_, Option<(Stamp, Instant)>> {
-        self.shared.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn maintenance(&self) -> &Maintenance {
+        &self.shared.maintenance
     }
 }

@@ -8,12 +8,14 @@
 mod allowance;
 pub mod bulk;
 pub mod client;
+mod clock;
 mod csv;
 pub mod deleted;
 pub mod describe;
 pub mod discover;
 mod fault;
 mod login;
+mod maintenance;
 mod page;
 pub mod pubsub;
 pub mod query;

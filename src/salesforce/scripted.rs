@@ -111,6 +111,11 @@ impl Org {
         other.state.lock().unwrap().session = state.session;
     }
 
+    /// The same, without ending the session: this place answers on by its script.
+    pub fn move_instance_to(&self, other: &Self) {
+        self.state.lock().unwrap().instance = Some(other.origin.clone());
+    }
+
     pub fn set_date(&self, date: &str) {
         self.state.lock().unwrap().date = Some(date.to_owned());
     }
@@ -224,6 +229,7 @@ pub fn quick() -> Pace {
         longest_pause: Duration::from_millis(16),
         give_up_after: Duration::from_millis(400),
         answer_timeout: Duration::from_secs(5),
+        maintenance: Duration::from_secs(4),
         idle_timeout: Duration::from_secs(5),
         job_first_look: Duration::from_millis(1),
         job_longest_look: Duration::from_millis(4),

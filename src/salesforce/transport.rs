@@ -23,6 +23,8 @@ use super::{Client, Pace};
 /// The largest body that is held whole. A page of 2,000 records with several long texts stays far below.
 const LARGEST_BODY: usize = 256 << 20;
 const LARGEST_ERROR_BODY: usize = 1 << 20;
+/// How often a call is repeated that Salesforce fails to answer for a reason that it does not know (`rest.md` 5).
+pub(super) const FEW: u32 = 5;
 
 pub(super) struct Call {
     pub area: Area,
@@ -96,13 +98,16 @@ pub(super) struct Backoff {
 
 impl Backoff {
     pub fn new(pace: &Pace) -> Self {
-        Self {
-            next: pace.first_pause,
-            longest: pace.longest_pause,
-            started: Instant::now(),
-            patience: pace.give_up_after,
-            tries: 1,
-        }
+        Self::within(pace.give_up_after, pace.first_pause, pace.longest_pause)
+    }
+
+    /// Through a maintenance window: hours, in which nobody needs to hurry.
+    pub fn through_maintenance(pace: &Pace) -> Self {
+        Self::within(pace.maintenance, pace.first_pause, pace.longest_pause * 4)
+    }
+
+    fn within(patience: Duration, next: Duration, longest: Duration) -> Self {
+        Self { next, longest, started: Instant::now(), patience, tries: 1 }
     }
 
     /// The pause before the next try; none: give up. An asked pause is honoured even beyond our own patience, as
@@ -139,13 +144,17 @@ impl Backoff {
 /// What was already tried for one call.
 struct Efforts {
     backoff: Backoff,
+    /// Begins when the call first meets a maintenance window.
+    maintenance: Option<Backoff>,
+    /// Repeats that are only made a few times.
+    few: u32,
     renewed: bool,
     unreachable: u32,
 }
 
 impl Efforts {
     fn new(pace: &Pace) -> Self {
-        Self { backoff: Backoff::new(pace), renewed: false, unreachable: 0 }
+        Self { backoff: Backoff::new(pace), maintenance: None, few: 0, renewed: false, unreachable: 0 }
     }
 }
 
@@ -240,7 +249,20 @@ impl Client {
                 self.governor().refused(self.pace());
                 if self.pace().wait_for_allowance { Ok(()) } else { failed(fault) }
             }
-            Cure::Again => {
+            Cure::Maintenance => {
+                let waiting = efforts
+                    .maintenance
+                    .get_or_insert_with(|| Backoff::through_maintenance(self.pace()));
+                let Some(pause) = waiting.next(fault.retry_after) else {
+                    return failed(waiting.gave_up(fault));
+                };
+                self.maintenance().met(&fault.into_error(&call.what));
+                tokio::time::sleep(pause).await;
+                Ok(())
+            }
+            Cure::FewTimes if efforts.few >= FEW => failed(efforts.backoff.gave_up(fault)),
+            Cure::Again | Cure::FewTimes => {
+                efforts.few += u32::from(fault.cure == Cure::FewTimes);
                 let Some(pause) = efforts.backoff.next(fault.retry_after) else {
                     return failed(efforts.backoff.gave_up(fault));
                 };
@@ -296,6 +318,7 @@ impl Client {
         self.heard(&headers);
         if status.is_success() || call.also.contains(&status) {
             if !call.open_to_all {
+                self.maintenance().is_over();
                 self.governor().succeeded();
             }
             return Ok(Opened { status, headers, body: response });

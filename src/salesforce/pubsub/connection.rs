@@ -23,7 +23,8 @@ use crate::status::Board;
 
 use super::super::fault::{Cure, Fault};
 use super::super::session::Session;
-use super::super::transport::Backoff;
+use super::super::maintenance::Maintenance;
+use super::super::transport::{Backoff, FEW};
 use super::super::{Client, Purpose};
 use super::event::{ChangeEvent, RawEvent};
 use super::event_schema::EventSchema;
@@ -67,6 +68,7 @@ pub struct PubSub {
 
 struct Shared {
     channel: Channel,
+    maintenance: Maintenance,
     endpoint: String,
     schemas: SchemaCache<EventSchema>,
     platform_schemas: SchemaCache<PlatformSchema>,
@@ -94,6 +96,7 @@ impl PubSub {
         let shared = Shared {
             channel: endpoint(settings)?.connect_lazy(),
             endpoint: settings.endpoint.clone(),
+            maintenance: client.maintenance().of("Pub/Sub API"),
             schemas: SchemaCache::default(),
             platform_schemas: SchemaCache::default(),
         };
@@ -226,13 +229,17 @@ impl PubSub {
         send: impl Fn(Grpc, Request<Q>) -> BoxFuture<'static, Result<Response<A>, Status>>,
     ) -> Result<A> {
         let mut backoff = Backoff::new(self.client.pace());
-        let mut renewed = false;
+        let mut waiting: Option<Backoff> = None;
+        let (mut renewed, mut few) = (false, 0);
         loop {
             let session = self.client.sessions().current();
             let request = self.request(&session, query.clone()).map_err(|error| error.during(what))?;
             // Around all of it: tonic's own timeout ends with the answer's headers.
             let fault = match timeout(self.longest_call, send(self.grpc(), request)).await {
-                Ok(Ok(answer)) => return Ok(answer.into_inner()),
+                Ok(Ok(answer)) => {
+                    self.shared.maintenance.is_over();
+                    return Ok(answer.into_inner());
+                }
                 Ok(Err(status)) => self.classify(&status),
                 Err(_) => {
                     let message = format!("no answer within {} s", self.longest_call.as_secs());
@@ -251,7 +258,18 @@ impl PubSub {
                     renewed = true;
                     self.renew(session.number).await?;
                 }
-                Cure::Again => {
+                Cure::Maintenance => {
+                    let waiting =
+                        waiting.get_or_insert_with(|| Backoff::through_maintenance(self.client.pace()));
+                    let Some(pause) = waiting.next(fault.retry_after) else {
+                        return Err(waiting.gave_up(fault).into_error(what));
+                    };
+                    self.shared.maintenance.met(&fault.into_error(what));
+                    tokio::time::sleep(pause).await;
+                }
+                Cure::FewTimes if few >= FEW => return Err(backoff.gave_up(fault).into_error(what)),
+                Cure::Again | Cure::FewTimes => {
+                    few += u32::from(fault.cure == Cure::FewTimes);
                     let Some(pause) = backoff.next(fault.retry_after) else {
                         return Err(backoff.gave_up(fault).into_error(what));
                     };

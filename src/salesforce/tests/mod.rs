@@ -5,7 +5,9 @@
 mod answers;
 mod bulk;
 mod deletions;
+mod faults;
 mod queries;
+mod rows;
 mod sessions;
 
 use super::bulk::PageRequest;
