@@ -4,6 +4,7 @@
 
 mod commands;
 mod control;
+mod fault_matrix;
 #[path = "../support/json_schema.rs"]
 mod json_schema;
 mod kafka_faults;
