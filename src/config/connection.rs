@@ -9,8 +9,8 @@ use url::Url;
 
 use super::reader::{Section, Text};
 use super::{
-    Auth, BudgetSettings, Delivery, KafkaSettings, PubsubSettings, RegistrySettings, SalesforceSettings,
-    Secret, TopicSettings, origin,
+    Auth, Authorities, BudgetSettings, Delivery, KafkaSettings, PubsubSettings, RegistrySettings,
+    SalesforceSettings, Secret, TopicSettings, origin,
 };
 
 const LOGIN_HINT: &str = "for example `login.salesforce.com`, or your My Domain `acme.my.salesforce.com`";
@@ -71,6 +71,7 @@ pub(super) fn salesforce(section: Section<'_>) -> Option<SalesforceSettings> {
         ("token_store", OTHER_LOGIN),
         ("token_key_file", OTHER_LOGIN),
     ]);
+    let authorities = authorities(&section);
     let api_version = api_version(&section);
     let pubsub = pubsub(section.section("pubsub"));
     let budget = budget(section.section("budget"));
@@ -91,7 +92,16 @@ pub(super) fn salesforce(section: Section<'_>) -> Option<SalesforceSettings> {
         Some((url, label)) => (Some(url), label),
         None => (None, None),
     };
-    Some(SalesforceSettings { login_origin, instance, instance_label, auth, api_version, pubsub, budget })
+    Some(SalesforceSettings {
+        login_origin,
+        instance,
+        instance_label,
+        auth,
+        authorities,
+        api_version,
+        pubsub,
+        budget,
+    })
 }
 
 const OTHER_LOGIN: &str = "this version logs in by `auth: client-credentials` or `auth: access-token`";
@@ -115,6 +125,11 @@ fn not_of(section: &Section<'_>, auth: &str, keys: &[&str]) {
             Some("leave it out, or choose another `auth`"),
         );
     }
+}
+
+fn authorities(section: &Section<'_>) -> Option<Authorities> {
+    let file = section.text("ca_file")?;
+    section.context().authorities(&file)
 }
 
 fn api_version(section: &Section<'_>) -> String {
@@ -297,8 +312,10 @@ pub(super) fn registry(section: Section<'_>) -> Option<RegistrySettings> {
         .map(|word| (word, Some(word))),
     );
     let auto_register = section.flag("auto_register");
+    let authorities = authorities(&section);
     section.finish();
     let mut settings = RegistrySettings::new(url?);
+    settings.authorities = authorities;
     settings.username = username;
     settings.password = password;
     if let Some(compatibility) = compatibility {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::substitute::{Unfilled, substitute};
 use super::tree::{Entry, Node, Place, Value};
-use super::{Secret, duration};
+use super::{Authorities, Secret, duration};
 use crate::Error;
 use crate::error::Kind;
 
@@ -121,12 +121,29 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// A secret's file, without the newline that editors put at its end.
-    pub fn secret_file(&self, path: &Text) -> Option<Secret> {
-        let expanded = match (path.text.strip_prefix("~/"), (self.environment)("HOME")) {
+    /// A file of certificate authorities.
+    pub fn authorities(&self, path: &Text) -> Option<Authorities> {
+        let expanded = self.expanded(path);
+        let read = std::fs::read_to_string(&expanded).map_err(|error| error.to_string());
+        let refuse = |why: String| {
+            let message = format!("certificate file {}: {why}", expanded.display());
+            let hint = "give a file of certificates in PEM: `-----BEGIN CERTIFICATE-----` and so on";
+            self.problem(path.place, message, Some(hint));
+        };
+        read.and_then(|pem| Authorities::parse(&pem)).map_err(refuse).ok()
+    }
+
+    /// A path as the user means it: a relative one starts at the configuration file.
+    fn expanded(&self, path: &Text) -> PathBuf {
+        match (path.text.strip_prefix("~/"), (self.environment)("HOME")) {
             (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
             _ => self.directory.join(&path.text),
-        };
+        }
+    }
+
+    /// A secret's file, without the newline that editors put at its end.
+    pub fn secret_file(&self, path: &Text) -> Option<Secret> {
+        let expanded = self.expanded(path);
         let refuse = |why: String| {
             let message = format!("secret file {}: {why}", expanded.display());
             let hint = "the file must be readable by this user and hold nothing but the secret";

@@ -29,6 +29,26 @@ pub fn install_tls() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
+fn http_client(settings: &SalesforceSettings) -> Result<reqwest::Client> {
+    let failed = |error: reqwest::Error| {
+        Error::new(Kind::Internal, "the http client cannot be made").source(error.without_url())
+    };
+    let mut client = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(20))
+        .tcp_keepalive(Duration::from_secs(30))
+        .user_agent(concat!("sf2kafka/", env!("CARGO_PKG_VERSION")));
+    if let Some(authorities) = &settings.authorities {
+        let pem = authorities.pem().as_bytes();
+        client = client.tls_certs_merge(reqwest::Certificate::from_pem_bundle(pem).map_err(failed)?);
+    }
+    if settings.login_origin.scheme() == "http" {
+        // This machine itself: no proxy gets to see what is not encrypted.
+        client = client.no_proxy();
+    }
+    client.build().map_err(failed)
+}
+
 /// What calls are for: counted apart, and followed changes go before loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Purpose {
@@ -147,15 +167,7 @@ impl Client {
 
     pub async fn connect_with(settings: &SalesforceSettings, pace: Pace) -> Result<Self> {
         install_tls();
-        let http = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(Duration::from_secs(20))
-            .tcp_keepalive(Duration::from_secs(30))
-            .user_agent(concat!("sf2kafka/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| {
-                Error::new(Kind::Internal, "the http client cannot be made").source(error.without_url())
-            })?;
+        let http = http_client(settings)?;
         let governor = Arc::new(Governor::new(&settings.budget));
         let sessions = Sessions::open(settings.clone(), http.clone(), Arc::clone(&governor), &pace)
             .await

@@ -75,6 +75,10 @@ const NOT_ATTACHED: &str = "Connected app is not attached to Agent";
 /// The org is served from another place (`rest.md` 5).
 const OTHER_INSTANCE: &str = "Destination URL not reset";
 
+/// How the TLS library begins when a server's certificate is not trusted.
+pub(super) const UNTRUSTED: &str = "invalid peer certificate";
+pub(super) const TRUST: &str = "if a proxy opens TLS on the way, name the file of its certificate authority: `salesforce.ca_file`; else look who answers there";
+
 impl Fault {
     pub fn new(kind: Kind, cure: Cure, message: impl Into<String>) -> Self {
         Self {
@@ -129,6 +133,11 @@ impl Fault {
         };
         let mut fault = Self::new(Kind::NetworkFailed, Cure::Again, message);
         fault.unreachable = error.is_connect();
+        if reason.contains(UNTRUSTED) {
+            // Who answers shows the same again.
+            fault.cure = Cure::None;
+            fault.hint = Some(TRUST);
+        }
         fault
     }
 
@@ -220,9 +229,9 @@ fn by_code(area: Area, status: StatusCode, entry: &Entry) -> Fault {
         return stop(kind);
     }
     match code {
-        "INVALID_SESSION_ID"
-        | "INVALID_AUTH_HEADER"
-        | "INVALID_HEADER_TYPE" => fault(Kind::SessionExpired, Cure::Refresh),
+        "INVALID_SESSION_ID" | "INVALID_AUTH_HEADER" | "INVALID_HEADER_TYPE" => {
+            fault(Kind::SessionExpired, Cure::Refresh)
+        }
         "ORG_NOT_OWNED_BY_INSTANCE" => fault(Kind::OrgMoved, Cure::Refresh),
         _ if message.contains(OTHER_INSTANCE) => fault(Kind::OrgMoved, Cure::Refresh),
         "REQUEST_LIMIT_EXCEEDED" if message.contains("TotalRequests") => {

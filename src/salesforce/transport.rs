@@ -250,9 +250,8 @@ impl Client {
                 if self.pace().wait_for_allowance { Ok(()) } else { failed(fault) }
             }
             Cure::Maintenance => {
-                let waiting = efforts
-                    .maintenance
-                    .get_or_insert_with(|| Backoff::through_maintenance(self.pace()));
+                let waiting =
+                    efforts.maintenance.get_or_insert_with(|| Backoff::through_maintenance(self.pace()));
                 let Some(pause) = waiting.next(fault.retry_after) else {
                     return failed(waiting.gave_up(fault));
                 };

@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 
 use crate::error::{Error, Kind};
 
-use super::super::fault::{Cure, Fault, clean};
+use super::super::fault::{Cure, Fault, TRUST, UNTRUSTED, clean};
 
 const PREFIX: &str = "sfdc.platform.eventbus.grpc.";
 
@@ -126,6 +126,9 @@ fn by_status(status: &Status, endpoint: &str) -> Fault {
         let mut fault =
             Fault::new(Kind::NetworkFailed, Cure::Again, format!("no connection to {endpoint}: {reason}"));
         fault.unreachable = true;
+        if reason.contains(UNTRUSTED) {
+            fault.hint = Some(TRUST);
+        }
         return fault;
     }
     let (kind, cure, hint) = match status.code() {
