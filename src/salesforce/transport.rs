@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout};
 use crate::error::{Error, Kind, Result};
 
 use super::fault::{Area, Cure, Fault, classify, is_html};
+use super::maintenance::Waiting;
 use super::session::Session;
 use super::{Client, Pace};
 
@@ -145,7 +146,7 @@ impl Backoff {
 struct Efforts {
     backoff: Backoff,
     /// Begins when the call first meets a maintenance window.
-    maintenance: Option<Backoff>,
+    maintenance: Option<(Backoff, Waiting)>,
     /// Repeats that are only made a few times.
     few: u32,
     renewed: bool,
@@ -155,6 +156,12 @@ struct Efforts {
 impl Efforts {
     fn new(pace: &Pace) -> Self {
         Self { backoff: Backoff::new(pace), maintenance: None, few: 0, renewed: false, unreachable: 0 }
+    }
+
+    fn answered(self) {
+        if let Some((_, waiting)) = self.maintenance {
+            waiting.answered();
+        }
     }
 }
 
@@ -174,7 +181,10 @@ impl Client {
         loop {
             let session = self.sessions().current();
             match self.ask_whole(call, &session).await.and_then(&parse) {
-                Ok(value) => return Ok((value, session.number)),
+                Ok(value) => {
+                    efforts.answered();
+                    return Ok((value, session.number));
+                }
                 Err(fault) => self.cure(call, &session, fault, &mut efforts).await?,
             }
         }
@@ -187,7 +197,10 @@ impl Client {
         loop {
             let session = self.sessions().current();
             match self.ask_open(call, &session).await {
-                Ok(opened) => return Ok(opened),
+                Ok(opened) => {
+                    efforts.answered();
+                    return Ok(opened);
+                }
                 Err(fault) => self.cure(call, &session, fault, &mut efforts).await?,
             }
         }
@@ -250,12 +263,14 @@ impl Client {
                 if self.pace().wait_for_allowance { Ok(()) } else { failed(fault) }
             }
             Cure::Maintenance => {
-                let waiting =
-                    efforts.maintenance.get_or_insert_with(|| Backoff::through_maintenance(self.pace()));
-                let Some(pause) = waiting.next(fault.retry_after) else {
-                    return failed(waiting.gave_up(fault));
+                let asked = fault.retry_after;
+                let error = fault.into_error(&call.what);
+                let (waiting, _) = efforts.maintenance.get_or_insert_with(|| {
+                    (Backoff::through_maintenance(self.pace()), self.maintenance().met(&error))
+                });
+                let Some(pause) = waiting.next(asked) else {
+                    return Err(error);
                 };
-                self.maintenance().met(&fault.into_error(&call.what));
                 tokio::time::sleep(pause).await;
                 Ok(())
             }
@@ -317,7 +332,6 @@ impl Client {
         self.heard(&headers);
         if status.is_success() || call.also.contains(&status) {
             if !call.open_to_all {
-                self.maintenance().is_over();
                 self.governor().succeeded();
             }
             return Ok(Opened { status, headers, body: response });

@@ -23,7 +23,7 @@ use crate::error::{Error, Kind, Result};
 use crate::status::Board;
 
 use super::super::fault::{Cure, Fault};
-use super::super::maintenance::Maintenance;
+use super::super::maintenance::{Maintenance, Waiting};
 use super::super::session::Session;
 use super::super::transport::{Backoff, FEW};
 use super::super::{Client, Purpose};
@@ -236,7 +236,7 @@ impl PubSub {
         send: impl Fn(Grpc, Request<Q>) -> BoxFuture<'static, Result<Response<A>, Status>>,
     ) -> Result<A> {
         let mut backoff = Backoff::new(self.client.pace());
-        let mut waiting: Option<Backoff> = None;
+        let mut maintenance = None;
         let (mut renewed, mut few) = (false, 0);
         loop {
             let session = self.client.sessions().current();
@@ -244,7 +244,9 @@ impl PubSub {
             // Around all of it: tonic's own timeout ends with the answer's headers.
             let fault = match timeout(self.longest_call, send(self.grpc(), request)).await {
                 Ok(Ok(answer)) => {
-                    self.shared.maintenance.is_over();
+                    if let Some((_, waiting)) = maintenance {
+                        Waiting::answered(waiting);
+                    }
                     return Ok(answer.into_inner());
                 }
                 Ok(Err(status)) => self.classify(&status),
@@ -266,12 +268,13 @@ impl PubSub {
                     self.renew(session.number).await?;
                 }
                 Cure::Maintenance => {
-                    let waiting =
-                        waiting.get_or_insert_with(|| Backoff::through_maintenance(self.client.pace()));
-                    let Some(pause) = waiting.next(fault.retry_after) else {
-                        return Err(waiting.gave_up(fault).into_error(what));
-                    };
-                    self.shared.maintenance.met(&fault.into_error(what));
+                    let asked = fault.retry_after;
+                    let error = fault.into_error(what);
+                    let (backoff, _) = maintenance.get_or_insert_with(|| {
+                        let backoff = Backoff::through_maintenance(self.client.pace());
+                        (backoff, self.shared.maintenance.met(&error))
+                    });
+                    let Some(pause) = backoff.next(asked) else { return Err(error) };
                     tokio::time::sleep(pause).await;
                 }
                 Cure::FewTimes if few >= FEW => return Err(backoff.gave_up(fault).into_error(what)),

@@ -5,6 +5,11 @@ use crate::error::Reaction;
 use crate::salesforce::Pace;
 use crate::salesforce::scripted::{Org, quick, refuse};
 
+/// What is counted must not end by time on a slow machine.
+fn patient() -> Pace {
+    Pace { give_up_after: std::time::Duration::from_secs(60), ..quick() }
+}
+
 #[tokio::test]
 async fn a_maintenance_window_is_waited_out_beyond_the_patience_for_other_faults() {
     let org = Org::start().await;
@@ -17,7 +22,7 @@ async fn a_maintenance_window_is_waited_out_beyond_the_patience_for_other_faults
     let began = std::time::Instant::now();
     assert_eq!(all_ids(&client).await.unwrap(), ["001A"]);
     assert!(began.elapsed() > quick().give_up_after, "the test shows nothing");
-    assert!(client.maintenance().met(&Error::new(Kind::SalesforceMaintenance, "again")), "it was over");
+    assert!(!client.maintenance().is_on(), "it is over");
 
     let shut = Org::start().await;
     shut.on("COUNT", [closed]);
@@ -33,7 +38,7 @@ async fn an_unknown_exception_is_asked_over_five_times_and_then_is_the_objects_o
     let mut replies = vec![unknown.clone(); 5];
     replies.extend([page(&["001A"], 1, None), unknown]);
     org.on("/query", replies);
-    let client = org.client().await;
+    let client = org.client().await.with_pace(patient());
     assert_eq!(all_ids(&client).await.unwrap(), ["001A"]);
     let error = all_ids(&client).await.unwrap_err();
     assert_eq!((error.kind(), error.reaction()), (Kind::SalesforceError, Reaction::StopObject));
@@ -72,4 +77,17 @@ async fn a_query_too_long_even_for_a_body_is_refused_by_its_name() {
     let error = all_ids(&org.client().await).await.unwrap_err();
     assert_eq!((error.kind(), error.reaction()), (Kind::RequestTooLarge, Reaction::StopObject));
     assert!(error.advice().contains("fields: { exclude"), "{}", error.report());
+}
+
+#[tokio::test]
+async fn an_instance_that_is_gone_is_looked_for_by_a_new_login() {
+    let (org, old, new) = (Org::start().await, Org::start().await, Org::start().await);
+    new.on("COUNT", [reply(200, r#"{"totalSize":7,"done":true,"records":[]}"#)]);
+    org.move_instance_to(&old);
+    let client = org.client().await.with_pace(patient());
+    assert_eq!(client.instance(), old.origin);
+    org.move_instance_to(&new);
+    old.close().await;
+    assert_eq!(client.count("SELECT COUNT() FROM Account", false).await.unwrap(), 7);
+    assert_eq!((client.instance(), org.requests("oauth2/token").len()), (new.origin.clone(), 2));
 }
