@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -171,6 +171,7 @@ impl Client {
         let shared = Shared { http, sessions, governor, clock: Mutex::new(None) };
         let client = Self { shared: Arc::new(shared), pace: Arc::new(pace), purpose: Purpose::Check };
         client.fetch_server_time().await?;
+        client.prove_kept_session().await?;
         client.check_instance_label().await?;
         Ok(client)
     }
@@ -231,6 +232,17 @@ impl Client {
             .hint("set `salesforce.api_version` to a version that the org offers"));
         }
         Ok(self.server_time())
+    }
+
+    /// A session that was kept from earlier is used once, so that one that is over is renewed here and not in the middle
+    /// of something: who connects wants to hear that the login is good.
+    async fn prove_kept_session(&self) -> Result<()> {
+        if !self.sessions().current().is_kept {
+            return Ok(());
+        }
+        let mut call = Call::get(Area::Versions, "using the kept login", self.data_path("/limits"));
+        call.also = &[StatusCode::FORBIDDEN, StatusCode::NOT_FOUND];
+        self.fetch(&call, |_| Ok(())).await
     }
 
     /// A bare label (`UM1`) is checked against the org's own word for its instance.

@@ -30,6 +30,8 @@ pub(super) struct Session {
     pub origin: String,
     pub org_id: String,
     pub user_id: Option<String>,
+    /// It was kept from earlier, and may be over.
+    pub is_kept: bool,
     pub number: u64,
 }
 
@@ -57,6 +59,7 @@ impl Session {
             origin: grant.origin.clone(),
             org_id: grant.org_id.clone(),
             user_id: grant.user_id.clone(),
+            is_kept: grant.is_kept,
             number,
         })
     }

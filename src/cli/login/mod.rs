@@ -59,6 +59,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     if report.token_store.is_none() {
         output::words(&format!("`auth: {}` needs no login to be kept", report.auth));
     }
+    if matches!(settings.auth, Auth::Password { .. }) {
+        output::words(
+            "Salesforce is retiring logins with a password: `auth: client-credentials` will go on working",
+        );
+    }
     Ok(Outcome::Done)
 }
 

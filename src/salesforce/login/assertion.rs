@@ -77,7 +77,7 @@ fn read_key(key: &Secret) -> Result<RsaKeyPair, Fault> {
 }
 
 #[cfg(test)]
-pub(super) const TEST_KEY: &str = include_str!("../../../tests/data/salesforce/jwt-key.pem");
+pub(in crate::salesforce) const TEST_KEY: &str = include_str!("../../../tests/data/salesforce/jwt-key.pem");
 
 #[cfg(test)]
 mod tests {

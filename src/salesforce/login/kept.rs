@@ -30,15 +30,12 @@ impl Login {
         refused: Option<&Secret>,
         pace: &Pace,
     ) -> Result<Grant, Fault> {
-        let mut refused = refused.cloned();
         if refused.is_none()
             && let Some(access) = self.stored_access()?
         {
-            if self.is_taken(&access, pace).await {
-                return Ok(access.into());
-            }
-            refused = Some(access.token);
+            return Ok(access.into());
         }
+        let refused = refused.cloned();
         let (this, pace) = (Arc::clone(self), pace.clone());
         let renewal = tokio::task::spawn_blocking(move || this.renew(refused.as_ref(), &pace));
         renewal
@@ -51,27 +48,6 @@ impl Login {
         match &self.store {
             Some(store) => Ok(self.read(store)?.access),
             None => Ok(None),
-        }
-    }
-
-    /// Asks whose the token is: not billed, and it does not prolong anything. Only a clear no counts.
-    async fn is_taken(&self, access: &Access, pace: &Pace) -> bool {
-        let request = self
-            .endpoint
-            .http
-            .get(format!("{}/services/oauth2/userinfo", access.origin))
-            .bearer_auth(access.token.expose());
-        let Ok(Ok(response)) = tokio::time::timeout(pace.idle_timeout, request.send()).await else {
-            return true;
-        };
-        match response.status().as_u16() {
-            401 => false,
-            // Also said of a token without the scope for it; that one is good for data.
-            403 => {
-                let body = super::super::transport::read_whole(response, pace.idle_timeout, 1 << 16).await;
-                !body.is_ok_and(|body| body.starts_with(b"Bad_OAuth_Token"))
-            }
-            _ => true,
         }
     }
 
@@ -237,6 +213,7 @@ fn was_not_exchanged(fault: &Fault) -> bool {
 
 impl From<Access> for Grant {
     fn from(access: Access) -> Self {
-        Self { token: access.token, origin: access.origin, org_id: access.org_id, user_id: access.user_id }
+        let Access { token, origin, org_id, user_id } = access;
+        Self { token, origin, org_id, user_id, is_kept: true }
     }
 }

@@ -20,6 +20,8 @@ use crate::error::Kind;
 
 use super::Pace;
 use super::fault::{Cure, Fault};
+#[cfg(test)]
+pub(super) use assertion::TEST_KEY;
 use store::{Kept, TokenStore};
 use token_endpoint::{Answer, Credentials, Request, ServerClock, TokenEndpoint};
 
@@ -31,6 +33,8 @@ pub(super) struct Grant {
     pub org_id: String,
     /// None if the login does not say.
     pub user_id: Option<String>,
+    /// It was in the store, and may be over.
+    pub is_kept: bool,
 }
 
 impl Grant {
@@ -41,6 +45,7 @@ impl Grant {
             origin: answer.origin?,
             org_id: answer.org_id,
             user_id: answer.user_id,
+            is_kept: false,
         })
     }
 }
@@ -147,6 +152,7 @@ fn given_token(settings: &SalesforceSettings, token: &Secret) -> Result<Grant, F
         // A token begins with its org's id.
         org_id: token.expose().split_once('!').map(|(org, _)| org.to_owned()).unwrap_or_default(),
         user_id: None,
+        is_kept: false,
     })
 }
 

@@ -5,7 +5,9 @@
 mod answers;
 mod bulk;
 mod deletions;
+mod logins;
 mod queries;
+mod refreshes;
 mod sessions;
 
 use super::bulk::PageRequest;
