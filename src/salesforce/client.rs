@@ -18,7 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::status::Board;
 
 use super::allowance::{Allowance, Governor};
-use super::fault::{Area, Fault};
+use super::fault::{Area, Cure, Fault};
 use super::login::origin_of;
 use super::session::Sessions;
 use super::transport::Call;
@@ -26,6 +26,26 @@ use super::transport::Call;
 /// Makes ring the process's TLS provider; a provider that is already there stays.
 pub fn install_tls() {
     let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+fn http_client() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(20))
+        .tcp_keepalive(Duration::from_secs(30))
+        .user_agent(concat!("sf2kafka/", env!("CARGO_PKG_VERSION")))
+}
+
+/// Logins are few, and renewed in runtimes of their own: a connection that was kept would belong to one that is gone.
+pub(super) fn login_http() -> Result<reqwest::Client, Fault> {
+    http_client()
+        .pool_max_idle_per_host(0)
+        .build()
+        .map_err(|_| Fault::new(Kind::Internal, Cure::None, "the http client cannot be made"))
+}
+
+fn no_http(error: reqwest::Error) -> Error {
+    Error::new(Kind::Internal, "the http client cannot be made").source(error.without_url())
 }
 
 /// What calls are for: counted apart, and followed changes go before loads.
@@ -142,17 +162,10 @@ impl Client {
 
     pub async fn connect_with(settings: &SalesforceSettings, pace: Pace) -> Result<Self> {
         install_tls();
-        let http = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(Duration::from_secs(20))
-            .tcp_keepalive(Duration::from_secs(30))
-            .user_agent(concat!("sf2kafka/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| {
-                Error::new(Kind::Internal, "the http client cannot be made").source(error.without_url())
-            })?;
+        let http = http_client().build().map_err(no_http)?;
+        let of_logins = login_http().map_err(|fault| fault.into_error("login"))?;
         let governor = Arc::new(Governor::new(&settings.budget));
-        let sessions = Sessions::open(settings.clone(), http.clone(), Arc::clone(&governor), &pace)
+        let sessions = Sessions::open(settings.clone(), of_logins, Arc::clone(&governor), &pace)
             .await
             .map_err(|fault| fault.into_error(&format!("login at {}", origin_of(&settings.login_origin))))?;
         let shared = Shared { http, sessions, governor, clock: Mutex::new(None) };
