@@ -21,7 +21,7 @@ from webdriver import OPENER, Browser, WebDriverError, wait
 PROGRAM = os.environ["PROGRAM"]
 ORIGIN = os.environ["SIMULATOR_ORIGIN"]
 USERNAME, PASSWORD = os.environ["USERNAME"], os.environ["PASSWORD"]
-SECRETS = [os.environ["CLIENT_SECRET"], PASSWORD, "5Aep861"]
+SECRETS = [os.environ["CLIENT_SECRET"], PASSWORD, "5Aep", "!AQ4AQ"]
 NOWHERE = "127.0.0.1:9"
 
 

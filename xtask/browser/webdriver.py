@@ -26,11 +26,18 @@ class WebDriverError(Exception):
     pass
 
 
+class Gone(WebDriverError):
+    """The page changed while it was asked about."""
+
+
 def wait(what, holds):
     """Asks until the answer is true, and gives it."""
     deadline = time.monotonic() + PATIENCE
     while True:
-        answer = holds()
+        try:
+            answer = holds()
+        except Gone:
+            answer = None
         if answer:
             return answer
         if time.monotonic() >= deadline:
@@ -95,7 +102,8 @@ class Browser:
                 return json.load(response)["value"]
         except urllib.error.HTTPError as error:
             told = json.load(error)["value"]
-            raise WebDriverError(f"{told['error']}: {told['message'].splitlines()[0]}") from None
+            gone = told["error"] in ("stale element reference", "no such element")
+            raise (Gone if gone else WebDriverError)(f"{told['error']}: {told['message'].splitlines()[0]}") from None
 
     def open(self, url):
         self._call("POST", "/url", {"url": url})
@@ -108,14 +116,14 @@ class Browser:
         return self._call("GET", "/title")
 
     def text(self):
-        return self._call("GET", f"/element/{self._find('body')}/text")
+        return wait("the page has a text", lambda: self._call("GET", f"/element/{self._find('body')}/text") or " ")
 
     def shows(self, selector):
         return bool(self._call("POST", "/elements", {"using": "css selector", "value": selector}))
 
     def _find(self, selector):
-        wait(f"{selector} on the page {self.title()}", lambda: self.shows(selector))
-        return self._call("POST", "/element", {"using": "css selector", "value": selector})[ELEMENT]
+        found = {"using": "css selector", "value": selector}
+        return wait(f"{selector} on the page {self.title()}", lambda: self._call("POST", "/element", found))[ELEMENT]
 
     def type(self, selector, text):
         element = self._find(selector)

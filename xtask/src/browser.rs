@@ -49,9 +49,8 @@ fn browser() -> Result<()> {
     if missing().is_empty() {
         return Ok(());
     }
-    let hint = format!("install Chromium and its driver (Debian: {})", PACKAGES.join(" "));
     if !is_root()? {
-        return Err(Failure::new(format!("{} not there", missing().join(" and "))).hint(hint));
+        return Err(not_there(&missing()));
     }
     terminal::say(format_args!("installing {}", PACKAGES.join(" and ")));
     let mut last = Ok(());
@@ -61,11 +60,19 @@ fn browser() -> Result<()> {
             break;
         }
     }
-    last.map_err(|failure| failure.hint(hint.clone()))?;
+    last.map_err(|failure| failure.hint(hint()))?;
     match missing().as_slice() {
         [] => Ok(()),
-        missing => Err(Failure::new(format!("{} still not there", missing.join(" and "))).hint(hint)),
+        missing => Err(not_there(missing)),
     }
+}
+
+fn hint() -> String {
+    format!("install Chromium and its driver (Debian: {})", PACKAGES.join(" "))
+}
+
+fn not_there(missing: &[&str]) -> Failure {
+    Failure::new(format!("the login in a browser cannot run without {}", missing.join(" and "))).hint(hint())
 }
 
 fn missing() -> Vec<&'static str> {
@@ -109,4 +116,22 @@ fn drive(way: &str, program: &std::path::Path, simulator: &Simulator) -> Result<
         &format!("the browser login {way}"),
         sim_clients::told(&mut command, simulator).env_remove("PYTHONPATH"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_browser_is_told_with_the_packages_that_bring_it() {
+        let told = not_there(&PROGRAMS).to_string();
+        assert!(told.contains("without chromium and chromedriver"), "{told}");
+        assert!(told.ends_with("(Debian: chromium chromium-driver)"), "{told}");
+    }
+
+    #[test]
+    fn the_driver_knows_every_way() {
+        let driver = std::fs::read_to_string(place::root().join("xtask/browser/drive_login.py")).unwrap();
+        assert!(WAYS.iter().all(|way| driver.contains(&format!("\"{way}\": "))), "{driver}");
+    }
 }

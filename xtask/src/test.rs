@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything, from provisioning to the last test, on a broker and registry of its own.
 //!
-//! In: a checkout on a machine with cargo, Java 17, Maven, Python 3 and Node. Out: success only if every part
+//! In: a checkout on a machine with cargo, Java 17, Maven, Python 3, Node and Chromium. Out: success only if every part
 //! ran and held, with the time of each. The broker is stopped in every case, also when this process is ended.
 
 use std::process::Command;
