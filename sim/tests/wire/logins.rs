@@ -141,6 +141,9 @@ async fn identity_and_userinfo_name_org_and_user() {
     assert!(!identity["urls"]["rest"].as_str().unwrap().contains("{version}"));
     let userinfo = wire.get("/services/oauth2/userinfo").await.json();
     assert_eq!(userinfo["user_id"], user.as_str());
+    let soql = format!("SELECT Username FROM User WHERE Id = '{}'", user.as_str());
+    let record = wire.soql(&soql).await.json();
+    assert_eq!(record["records"][0]["Username"], userinfo["preferred_username"], "the same person");
 }
 
 #[tokio::test]
