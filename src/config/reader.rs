@@ -123,7 +123,7 @@ impl<'a> Context<'a> {
 
     /// A file of certificate authorities.
     pub fn authorities(&self, path: &Text) -> Option<Authorities> {
-        let expanded = self.expanded(path);
+        let expanded = self.path(&path.text);
         let read = std::fs::read_to_string(&expanded).map_err(|error| error.to_string());
         let refuse = |why: String| {
             let message = format!("certificate file {}: {why}", expanded.display());
@@ -133,17 +133,17 @@ impl<'a> Context<'a> {
         read.and_then(|pem| Authorities::parse(&pem)).map_err(refuse).ok()
     }
 
-    /// A path as the user means it: a relative one starts at the configuration file.
-    fn expanded(&self, path: &Text) -> PathBuf {
-        match (path.text.strip_prefix("~/"), (self.environment)("HOME")) {
+    /// A path as people write it: from the configuration file on, or from the home directory.
+    pub fn path(&self, text: &str) -> PathBuf {
+        match (text.strip_prefix("~/"), (self.environment)("HOME")) {
             (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
-            _ => self.directory.join(&path.text),
+            _ => self.directory.join(text),
         }
     }
 
     /// A secret's file, without the newline that editors put at its end.
     pub fn secret_file(&self, path: &Text) -> Option<Secret> {
-        let expanded = self.expanded(path);
+        let expanded = self.path(&path.text);
         let refuse = |why: String| {
             let message = format!("secret file {}: {why}", expanded.display());
             let hint = "the file must be readable by this user and hold nothing but the secret";

@@ -90,6 +90,8 @@ impl Kind {
             | Self::ConfigInvalid
             | Self::SecretMissing
             | Self::LoginRefused
+            | Self::LoginNeeded
+            | Self::TokenStoreFailed
             | Self::ApiDisabled
             | Self::OrgLocked
             | Self::KafkaRefused

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use tokio::sync::watch;
 
@@ -18,7 +18,7 @@ use crate::status::Board;
 
 use super::allowance::{Allowance, Governor};
 use super::clock::ServerClock;
-use super::fault::{Area, Fault};
+use super::fault::{Area, Cure, Fault};
 use super::login::origin_of;
 use super::maintenance::Maintenance;
 use super::session::Sessions;
@@ -29,24 +29,31 @@ pub fn install_tls() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-fn http_client(settings: &SalesforceSettings) -> Result<reqwest::Client> {
-    let failed = |error: reqwest::Error| {
-        Error::new(Kind::Internal, "the http client cannot be made").source(error.without_url())
-    };
+fn http_client(settings: &SalesforceSettings) -> reqwest::Result<reqwest::ClientBuilder> {
     let mut client = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(Duration::from_secs(20))
         .tcp_keepalive(Duration::from_secs(30))
         .user_agent(concat!("sf2kafka/", env!("CARGO_PKG_VERSION")));
     if let Some(authorities) = &settings.authorities {
-        let pem = authorities.pem().as_bytes();
-        client = client.tls_certs_merge(reqwest::Certificate::from_pem_bundle(pem).map_err(failed)?);
+        client = client.tls_certs_merge(reqwest::Certificate::from_pem_bundle(authorities.pem().as_bytes())?);
     }
     if settings.login_origin.scheme() == "http" {
         // This machine itself: no proxy gets to see what is not encrypted.
         client = client.no_proxy();
     }
-    client.build().map_err(failed)
+    Ok(client)
+}
+
+/// Logins are few, and renewed in runtimes of their own: a connection that was kept would belong to one that is gone.
+pub(super) fn login_http(settings: &SalesforceSettings) -> Result<reqwest::Client, Fault> {
+    http_client(settings)
+        .and_then(|client| client.pool_max_idle_per_host(0).build())
+        .map_err(|_| Fault::new(Kind::Internal, Cure::None, "the http client cannot be made"))
+}
+
+fn no_http(error: reqwest::Error) -> Error {
+    Error::new(Kind::Internal, "the http client cannot be made").source(error.without_url())
 }
 
 /// What calls are for: counted apart, and followed changes go before loads.
@@ -167,15 +174,17 @@ impl Client {
 
     pub async fn connect_with(settings: &SalesforceSettings, pace: Pace) -> Result<Self> {
         install_tls();
-        let http = http_client(settings)?;
+        let http = http_client(settings).and_then(reqwest::ClientBuilder::build).map_err(no_http)?;
+        let of_logins = login_http(settings).map_err(|fault| fault.into_error("login"))?;
         let governor = Arc::new(Governor::new(&settings.budget));
-        let sessions = Sessions::open(settings.clone(), http.clone(), Arc::clone(&governor), &pace)
+        let sessions = Sessions::open(settings.clone(), of_logins, Arc::clone(&governor), &pace)
             .await
             .map_err(|fault| fault.into_error(&format!("login at {}", origin_of(&settings.login_origin))))?;
         let maintenance = Maintenance::new("REST and Bulk API");
         let shared = Shared { http, sessions, governor, clock: ServerClock::default(), maintenance };
         let client = Self { shared: Arc::new(shared), pace: Arc::new(pace), purpose: Purpose::Check };
         client.fetch_server_time().await?;
+        client.prove_kept_session().await?;
         client.check_instance_label().await?;
         Ok(client)
     }
@@ -202,12 +211,6 @@ impl Client {
     /// back by a second between two answers.
     pub fn server_time(&self) -> Stamp {
         self.shared.clock.now()
-    }
-
-    /// How far this machine's clock is ahead of Salesforce's, in milliseconds; negative: behind. What is signed with a
-    /// time of ours has to take it off.
-    pub fn clock_ahead_ms(&self) -> Option<i64> {
-        self.shared.clock.ahead_ms()
     }
 
     /// Asks for the server's clock by a call that is not billed.
@@ -239,6 +242,17 @@ impl Client {
             .hint("set `salesforce.api_version` to a version that the org offers"));
         }
         Ok(self.server_time())
+    }
+
+    /// A session that was kept from earlier is used once, so that one that is over is renewed here and not in the middle
+    /// of something: who connects wants to hear that the login is good.
+    async fn prove_kept_session(&self) -> Result<()> {
+        if !self.sessions().current().is_kept {
+            return Ok(());
+        }
+        let mut call = Call::get(Area::Versions, "using the kept login", self.data_path("/limits"));
+        call.also = &[StatusCode::FORBIDDEN, StatusCode::NOT_FOUND];
+        self.fetch(&call, |_| Ok(())).await
     }
 
     /// A bare label (`UM1`) is checked against the org's own word for its instance.

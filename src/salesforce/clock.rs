@@ -1,7 +1,7 @@
 //! Salesforce's clock, as its answers tell it: windows are cut by it, never by ours.
 //!
-//! Comes in: the `Date` header of every answer. Goes out: the server's time now, and how far this machine's clock is off,
-//! for whoever must sign with a time. Never: a time of this machine taken for the server's.
+//! Comes in: the `Date` header of every answer. Goes out: the server's time now, and a word when this machine's
+//! clock is off. Never: a time of this machine taken for the server's.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -26,8 +26,6 @@ pub(super) struct ServerClock {
 struct State {
     /// The server's clock and ours at the same moment.
     heard: Option<(Stamp, Instant)>,
-    /// How far this machine's wall clock is ahead of the server's, in milliseconds.
-    ahead_ms: Option<i64>,
     told: bool,
 }
 
@@ -40,12 +38,6 @@ impl ServerClock {
     /// Never ahead of the server; it may step back by a second between two answers. Before the first answer: 1970.
     pub fn now(&self) -> Stamp {
         self.lock().heard.map_or_else(Stamp::default, |(server, at)| server.plus(at.elapsed()))
-    }
-
-    /// How far this machine's clock is ahead of Salesforce's, in milliseconds; negative: behind. Good to a second and the
-    /// time that an answer travels.
-    pub fn ahead_ms(&self) -> Option<i64> {
-        self.lock().ahead_ms
     }
 
     /// An answer came just now.
@@ -68,7 +60,6 @@ impl ServerClock {
         let tell = {
             let mut state = self.lock();
             state.heard = Some((Stamp::default().plus(server), Instant::now()));
-            state.ahead_ms = Some(ahead_ms);
             let tell = off > NOTABLE && !state.told;
             state.told = off > NOTABLE || (state.told && off > RIGHT);
             tell
@@ -98,7 +89,7 @@ mod tests {
         let clock = ServerClock::default();
         let server = UNIX_EPOCH + Duration::from_secs(1_779_179_400);
         let mut headers = HeaderMap::new();
-        assert_eq!((clock.is_known(), clock.ahead_ms()), (false, None));
+        assert!(!clock.is_known());
         clock.heard_at(&headers, server);
         assert!(!clock.is_known(), "an answer without the header says nothing");
         headers.insert(DATE, HeaderValue::from_str(&httpdate::fmt_http_date(server)).unwrap());
@@ -108,11 +99,9 @@ mod tests {
             clock.lock().told
         };
         assert!(!told_at(30_000));
-        assert_eq!(clock.ahead_ms(), Some(29_500));
         assert!(told_at(31_000) && told_at(25_000));
         assert!(!told_at(900));
         assert!(told_at(-40_000));
-        assert_eq!(clock.ahead_ms(), Some(-40_500));
         assert!(clock.now() >= Stamp(1_779_179_400_000), "the server's clock is none of ours");
     }
 }

@@ -20,23 +20,30 @@ use crate::stage::{Setup, Stage};
 const CLIENT_SECRET: &str = "Kx9Qz/Client+Secret7=Wv3Ty8Lm";
 const WRONG_SECRET: &str = "Bm4Xf/Wrong+Secret2=Jh6Pd1Rc";
 const REFRESH_TOKEN: &str = "5Aep861.Refresh_Token.Gs5Nw2Zb";
+const SECURITY_TOKEN: &str = "Zc6SecurityToken.Wm1Kd8";
+const PRIVATE_KEY: &str = include_str!("../data/salesforce/jwt-key.pem");
+const PUBLIC_KEY: &str = include_str!("../data/salesforce/jwt-public-key.pem");
 const PASSWORD: &str = "Ud8Passwort.Org-Hv4Ce9";
 const REGISTRY_PASSWORD: &str = "Tq3Registry/Passwort+Yf6=Aj1";
 const KAFKA_PASSWORD: &str = "Ro7Kafka/Passwort+Ix2=El5";
 
-/// Everything that must not be seen, by its name. Tokens come along as they were used on the wire.
+/// Everything that must not be seen, by its name. What was used on the wire comes along: tokens, assertions.
 fn secrets(used: &[String]) -> Vec<(String, String)> {
+    let key = PRIVATE_KEY.lines().filter(|line| !line.starts_with("-----")).max_by_key(|line| line.len());
     let given = [
         ("client secret", CLIENT_SECRET),
         ("wrong client secret", WRONG_SECRET),
         ("refresh token", REFRESH_TOKEN),
         ("password", PASSWORD),
+        ("security token", SECURITY_TOKEN),
+        ("password with security token", &format!("{PASSWORD}{SECURITY_TOKEN}")),
+        ("private key", key.unwrap()),
         ("registry password", REGISTRY_PASSWORD),
         ("registry credentials", &format!("schema-reader:{REGISTRY_PASSWORD}")),
         ("Kafka password", KAFKA_PASSWORD),
     ]
     .map(|(name, secret)| (name.to_owned(), secret.to_owned()));
-    let tokens = used.iter().map(|token| ("access token".to_owned(), token.clone()));
+    let tokens = used.iter().map(|token| ("a token that was used".to_owned(), token.clone()));
     given.into_iter().chain(tokens).collect()
 }
 
@@ -117,8 +124,13 @@ impl Tap {
     /// The tokens that went along with calls.
     fn tokens(&self) -> Vec<String> {
         let text = String::from_utf8_lossy(&self.sent.lock().unwrap()).into_owned();
-        let bearers = text.split("Bearer ").skip(1).filter_map(|rest| rest.split("\r\n").next());
-        let mut tokens: Vec<String> = bearers.map(str::to_owned).collect();
+        let after = |mark: &'static str, ends: fn(char) -> bool| {
+            let rests = text.split(mark).skip(1);
+            rests.filter_map(move |rest| rest.split(ends).next()).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let mut tokens = after("Bearer ", |end| end == '\r');
+        tokens.extend(after("assertion=", |end| !end.is_ascii_alphanumeric() && !"-_.".contains(end)));
+        tokens.extend(after("refresh_token=", |end| !end.is_ascii_alphanumeric() && !"-_.".contains(end)));
         tokens.sort();
         tokens.dedup();
         tokens
@@ -172,6 +184,8 @@ async fn no_secret_comes_out_of_any_command_at_any_level() {
     let mut outcomes = Outcomes::default();
     // Once as a session ends in the middle, so that a second token is used.
     stage.fault("/results", 0, 1, json!("expireSession")).await;
+    stage.control("logins/app", json!({"certificate": PUBLIC_KEY, "approvedUsers": [USER]})).await;
+    stage.control("logins/user", json!({"securityToken": SECURITY_TOKEN})).await;
     let commands: [(&[&str], &str, i32); 9] = [
         (&["check"], "trace", 0),
         (&["run", "--once", "--log-format", "json"], EVERYTHING, 0),
@@ -189,6 +203,7 @@ async fn no_secret_comes_out_of_any_command_at_any_level() {
         outcomes.add(format!("{arguments:?} at {level}"), words);
     }
     watch(&stage, &mut outcomes).await;
+    other_logins(&stage, &tap, &mut outcomes).await;
     // Logins that fail: a wrong secret, and an answer that repeats what was sent.
     stage.rewrite(CLIENT_SECRET, WRONG_SECRET);
     for arguments in [["run", "--once"].as_slice(), &["check"], &["discover"]] {
@@ -226,6 +241,47 @@ async fn no_secret_comes_out_of_any_command_at_any_level() {
             assert!(!planted.holding(&all).is_empty(), "{name} would not be found as {guise}");
         }
     }
+}
+
+const USER: &str = "integration@example.com";
+
+/// Each other way to log in that needs no person; a new one is a line here and its secrets above.
+async fn other_logins(stage: &Stage, tap: &Tap, outcomes: &mut Outcomes) {
+    let usual = format!(
+        "login_domain: 'http://{}', auth: client-credentials, client_id: simulator-client, client_secret: {CLIENT_SECRET}",
+        tap.address
+    );
+    let app = format!("login_domain: 'http://{}', client_id: simulator-client", tap.address);
+    let folder = std::env::temp_dir().join(format!("{}-login", stage.name));
+    let key = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/salesforce/jwt-key.pem");
+    let token = tap.tokens().into_iter().find(|token| token.starts_with("00D")).unwrap();
+    let before = tap.tokens().len();
+    let ways = [
+        format!(
+            "{app}, auth: password, client_secret: {CLIENT_SECRET}, username: {USER}, password: {PASSWORD}, security_token: {SECURITY_TOKEN}"
+        ),
+        format!("{app}, auth: jwt-bearer, username: {USER}, private_key_file: '{key}'"),
+        format!(
+            "{app}, auth: refresh-token, client_secret: {CLIENT_SECRET}, refresh_token: {REFRESH_TOKEN}, token_store: '{}'",
+            folder.join("login.json").display()
+        ),
+        format!("auth: access-token, instance: 'http://{}', access_token: '{token}'", tap.address),
+    ];
+    for way in &ways {
+        stage.rewrite(&usual, way);
+        let good = !way.contains("access-token");
+        for arguments in [["login", "--output", "json"].as_slice(), &["check"], &["run", "--once"]] {
+            let (ended, words) = said(stage, arguments, EVERYTHING).await;
+            // A token that somebody gave may have ended since.
+            let text = String::from_utf8_lossy(&words).into_owned();
+            assert!(ended == Some(0) || (!good && ended == Some(1)), "{arguments:?} by {way}: {text}");
+            outcomes
+                .add(format!("{arguments:?} by {}", way.split("auth: ").nth(1).unwrap_or_default()), words);
+        }
+        stage.rewrite(way, &usual);
+    }
+    let _ = std::fs::remove_dir_all(&folder);
+    assert!(tap.tokens().len() > before + ways.len(), "tokens, assertions and a refresh token went by");
 }
 
 /// A program that goes on: what it serves, what the system shows of it.

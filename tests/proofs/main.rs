@@ -10,4 +10,5 @@ mod crashes;
 mod late;
 mod life;
 mod million;
+mod refreshes;
 mod stage;

@@ -6,7 +6,9 @@ mod answers;
 mod bulk;
 mod deletions;
 mod faults;
+mod logins;
 mod queries;
+mod refreshes;
 mod rows;
 mod sessions;
 
