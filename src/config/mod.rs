@@ -22,6 +22,7 @@ mod tree;
 pub use connection::OWN_PROPERTIES;
 pub use duration::parse as parse_duration;
 pub use file::load;
+pub use login::key_bytes;
 pub use objects::{is_glob, matches_object};
 pub use secret::Secret;
 pub use settings::*;

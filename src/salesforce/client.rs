@@ -20,6 +20,7 @@ use crate::status::Board;
 use super::allowance::{Allowance, Governor};
 use super::fault::{Area, Cure, Fault};
 use super::login::origin_of;
+use super::login::place::SharedStore;
 use super::session::Sessions;
 use super::transport::Call;
 
@@ -161,11 +162,20 @@ impl Client {
     }
 
     pub async fn connect_with(settings: &SalesforceSettings, pace: Pace) -> Result<Self> {
+        Self::connect_keeping(settings, pace, None).await
+    }
+
+    /// `shared` keeps the login if the settings say `token_store: kafka`.
+    pub async fn connect_keeping(
+        settings: &SalesforceSettings,
+        pace: Pace,
+        shared: Option<Arc<dyn SharedStore>>,
+    ) -> Result<Self> {
         install_tls();
         let http = http_client().build().map_err(no_http)?;
         let of_logins = login_http().map_err(|fault| fault.into_error("login"))?;
         let governor = Arc::new(Governor::new(&settings.budget));
-        let sessions = Sessions::open(settings.clone(), of_logins, Arc::clone(&governor), &pace)
+        let sessions = Sessions::open(settings.clone(), of_logins, Arc::clone(&governor), &pace, shared)
             .await
             .map_err(|fault| fault.into_error(&format!("login at {}", origin_of(&settings.login_origin))))?;
         let shared = Shared { http, sessions, governor, clock: Mutex::new(None) };

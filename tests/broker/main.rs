@@ -7,6 +7,7 @@ mod control;
 #[path = "../support/json_schema.rs"]
 mod json_schema;
 mod kafka_faults;
+mod logins;
 mod member;
 mod outage;
 mod platform_events;
