@@ -4,12 +4,12 @@
 //! and takes shards; each owned shard is claimed, run, and after any trouble claimed anew. No domain rule lives here.
 
 mod chosen;
+mod circuit;
 mod encoders;
 mod event;
 mod event_encoders;
 mod object;
 mod opening;
-mod patience;
 mod shard;
 mod supervisor;
 #[cfg(test)]

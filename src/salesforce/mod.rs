@@ -8,6 +8,7 @@
 mod allowance;
 pub mod bulk;
 pub mod client;
+mod clock;
 mod csv;
 pub mod deleted;
 pub mod describe;
@@ -15,6 +16,7 @@ pub mod discover;
 mod fault;
 mod identity;
 mod login;
+mod maintenance;
 mod page;
 pub mod pubsub;
 pub mod query;

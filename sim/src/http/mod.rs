@@ -102,7 +102,7 @@ impl Simulator {
         let listener = TcpListener::bind(config.listen).await?;
         let address = listener.local_addr()?;
         let for_pubsub = TcpListener::bind(config.pubsub.listen).await?;
-        let org = Org::new(config.org.clone());
+        let org = Org::new(OrgConfig { username: config.username.clone(), ..config.org.clone() });
         let now_ms = org.now_ms();
         let server = Arc::new(Server {
             events: Events::new(&org, &config.pubsub),

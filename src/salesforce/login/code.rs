@@ -159,7 +159,7 @@ impl CodeLogin {
         else {
             return Err(Fault::new(Kind::Internal, Cure::None, "a code without an app"));
         };
-        let login = Login::new(self.settings.clone(), login_http()?, shared)?;
+        let login = Login::new(self.settings.clone(), login_http(&self.settings)?, shared)?;
         let broken = |_| Fault::new(Kind::Internal, Cure::None, "the login was not kept");
         // What cannot be stored need not be asked for.
         let trying = Arc::clone(&login);

@@ -5,9 +5,11 @@
 mod answers;
 mod bulk;
 mod deletions;
+mod faults;
 mod logins;
 mod queries;
 mod refreshes;
+mod rows;
 mod sessions;
 
 use super::bulk::PageRequest;
