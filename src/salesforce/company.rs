@@ -187,7 +187,8 @@ async fn serve(client: &Client, mut guests: Vec<Guest>) {
         }
         Err(error) => {
             for guest in guests {
-                let answer = if is_about_the_call(&error) { Answer::Alone } else { Answer::Failed(again(&error)) };
+                let answer =
+                    if is_about_the_call(&error) { Answer::Alone } else { Answer::Failed(again(&error)) };
                 let _ = guest.answer.send(answer);
             }
         }

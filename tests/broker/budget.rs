@@ -36,7 +36,8 @@ fn recorded(stage: &Stage) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_instances_with_one_budget_stay_within_it_though_they_are_killed_again_and_again() {
     // Loads of a hundred pages each: more than the budget will ever let them read today.
-    let rows = &[("Account", 4_000), ("Contact", 4_000), ("Case", 4_000), ("Lead", 4_000), ("Invoice__c", 4_000)];
+    let rows =
+        &[("Account", 4_000), ("Contact", 4_000), ("Case", 4_000), ("Lead", 4_000), ("Invoice__c", 4_000)];
     let setup = Setup { rows, ..Setup::new("[ Account, Contact, Case, Lead, Invoice__c ]") };
     let stage = Stage::of(setup).await;
     stage.control("settings", json!({"dailyLimit": 2 * BUDGET, "bulkPageCap": 40, "pageCap": 40})).await;

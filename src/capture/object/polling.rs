@@ -137,8 +137,8 @@ impl ObjectCapture {
             self.quiet_since = now;
         }
         // The longer an object is quiet, the longer it may wait, by a tenth of its quiet.
-        let mut pause = (now.duration_since(self.quiet_since) / 10)
-            .clamp(interval, settings.max_interval.max(interval));
+        let mut pause =
+            (now.duration_since(self.quiet_since) / 10).clamp(interval, settings.max_interval.max(interval));
         if self.settings.until.is_some_and(|until| to < until) {
             // The run ends with the poll that reaches its start: not to be waited for longer than the clock takes.
             pause = pause.min(Duration::from_secs(1));

@@ -208,7 +208,13 @@ impl Account {
     }
 
     /// The record that reserves so many calls more; they can be spent once it is committed.
-    pub fn reserve(&mut self, calls: u64, maximum: Option<u64>, server_now: Stamp, now_ms: i64) -> BudgetRecord {
+    pub fn reserve(
+        &mut self,
+        calls: u64,
+        maximum: Option<u64>,
+        server_now: Stamp,
+        now_ms: i64,
+    ) -> BudgetRecord {
         self.asked = calls;
         self.record(self.reserved.unwrap_or(0) + calls, maximum, server_now, now_ms)
     }

@@ -214,7 +214,8 @@ impl Books {
             if coming || self.maximum.is_none() {
                 return Err(Obstacle::Reservation);
             }
-            let because = "all calls of the last 24 hours that are our share are spent or reserved".to_owned();
+            let because =
+                "all calls of the last 24 hours that are our share are spent or reserved".to_owned();
             return Err(Obstacle::Limit { wait: self.next_release(now_ms), because });
         };
         if let Some(account) = self.account(shard) {

@@ -90,12 +90,7 @@ impl Work {
         }
         let needed = self.polls_wanted * self.calls_per_poll * SPARE;
         let polls = (limit * self.polls()).min(needed);
-        [
-            polls + limit * FOR_DESCRIPTIONS,
-            limit * FOR_DELETIONS,
-            limit * self.readings(),
-            0.0,
-        ]
+        [polls + limit * FOR_DESCRIPTIONS, limit * FOR_DELETIONS, limit * self.readings(), 0.0]
     }
 
     /// How many calls a class may make now, of `limit` a day of which `spent` are spent.
@@ -128,7 +123,9 @@ impl Work {
         let (calls, a_day) = match purpose {
             Purpose::Poll => (self.polling as f64 * self.calls_per_poll, limit * self.polls()),
             Purpose::Deletions => (self.following as f64, limit * FOR_DELETIONS),
-            Purpose::Refetch => ((self.following - self.polling.min(self.following)) as f64, limit * self.readings()),
+            Purpose::Refetch => {
+                ((self.following - self.polling.min(self.following)) as f64, limit * self.readings())
+            }
             Purpose::Describe => (1.0, limit * FOR_DESCRIPTIONS),
             _ => return interval,
         };
@@ -204,7 +201,8 @@ mod tests {
 
     #[test]
     fn stretched_intervals_come_in_steps() {
-        let steps: Vec<f64> = [0.5, 1.1, 2.0, 2.1, 3.5, 4.5, 7.0, 12.1].iter().map(|factor| step(*factor)).collect();
+        let steps: Vec<f64> =
+            [0.5, 1.1, 2.0, 2.1, 3.5, 4.5, 7.0, 12.1].iter().map(|factor| step(*factor)).collect();
         assert_eq!(steps, [1.0, 2.0, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0]);
     }
 }

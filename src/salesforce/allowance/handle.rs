@@ -5,8 +5,8 @@
 //! the account is closed at once, and what was reserved counts as spent for whoever claims the shard next.
 
 use super::super::Client;
-use super::account::{Account, BudgetRecord, KEY};
 use super::Governor;
+use super::account::{Account, BudgetRecord, KEY};
 use crate::domain::ControlRecord;
 
 pub struct BudgetAccount {

@@ -312,7 +312,11 @@ impl Governor {
             board.budget(BudgetReport {
                 limit: books.limit(),
                 spent: books.spent().iter().sum(),
-                by_class: Class::ALL.iter().zip(books.spent()).map(|(class, spent)| (class.word(), spent)).collect(),
+                by_class: Class::ALL
+                    .iter()
+                    .zip(books.spent())
+                    .map(|(class, spent)| (class.word(), spent))
+                    .collect(),
                 waiting: books.waiting.values().cloned().collect(),
             });
         }

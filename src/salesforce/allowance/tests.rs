@@ -128,7 +128,9 @@ async fn client_of(org: &Org, share: f64) -> Client {
 }
 
 /// What a shard does for its account: commits each reservation. Gives the records in their order.
-fn keep(account: &Arc<BudgetAccount>) -> (Arc<Mutex<Vec<ControlRecord>>>, tokio_util::task::AbortOnDropHandle<()>) {
+fn keep(
+    account: &Arc<BudgetAccount>,
+) -> (Arc<Mutex<Vec<ControlRecord>>>, tokio_util::task::AbortOnDropHandle<()>) {
     let records = Arc::<Mutex<Vec<ControlRecord>>>::default();
     let (account, committed) = (account.clone(), records.clone());
     let task = tokio::spawn(async move {
@@ -169,7 +171,8 @@ async fn no_billed_call_is_made_before_a_shard_is_ours_and_has_reserved_it() {
     for _ in 0..30 {
         counted(&client).await;
     }
-    let record = account::BudgetRecord::decode(records.lock().unwrap().last().unwrap().value.as_ref().unwrap());
+    let record =
+        account::BudgetRecord::decode(records.lock().unwrap().last().unwrap().value.as_ref().unwrap());
     assert_eq!(record.unwrap().maximum, Some(1_000));
 }
 

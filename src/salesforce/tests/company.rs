@@ -33,10 +33,13 @@ async fn first(pages: &mut QueryPages) -> Result<Vec<String>, Error> {
 #[tokio::test]
 async fn polls_at_the_same_time_share_one_call_and_each_goes_on_with_its_own_pages() {
     let org = Org::start().await;
-    org.on("POST /services/data/v65.0/composite", [composite(&[
-        answer(200, "q1", &rows("001B", Some("/services/data/v65.0/query/0r8-1"))),
-        answer(200, "q0", &rows("001A", None)),
-    ])]);
+    org.on(
+        "POST /services/data/v65.0/composite",
+        [composite(&[
+            answer(200, "q1", &rows("001B", Some("/services/data/v65.0/query/0r8-1"))),
+            answer(200, "q0", &rows("001A", None)),
+        ])],
+    );
     org.on("/query/0r8-1", [page(&["001C"], 2, None)]);
     let client = org.client().await;
     let _seats = [client.seat(true, SECOND), client.seat(true, SECOND)];
@@ -54,11 +57,14 @@ async fn polls_at_the_same_time_share_one_call_and_each_goes_on_with_its_own_pag
 async fn an_error_of_one_poll_is_not_that_of_the_others_and_what_may_pass_is_asked_again_alone() {
     let org = Org::start().await;
     let said = |code: &str| serde_json::json!([{"errorCode": code, "message": "x"}]);
-    org.on("/composite", [composite(&[
-        answer(200, "q0", &rows("001A", None)),
-        answer(400, "q1", &said("INVALID_FIELD")),
-        answer(503, "q2", &said("SERVER_UNAVAILABLE")),
-    ])]);
+    org.on(
+        "/composite",
+        [composite(&[
+            answer(200, "q0", &rows("001A", None)),
+            answer(400, "q1", &said("INVALID_FIELD")),
+            answer(503, "q2", &said("SERVER_UNAVAILABLE")),
+        ])],
+    );
     org.on("/queryAll", [page(&["001D"], 1, None)]);
     let client = org.client().await;
     let _seats = [client.seat(true, SECOND), client.seat(true, SECOND), client.seat(true, SECOND)];
@@ -108,12 +114,17 @@ async fn a_poll_that_meets_nobody_is_a_plain_query() {
 #[tokio::test]
 async fn whoever_is_dropped_while_it_waits_holds_nobody_up() {
     let org = Org::start().await;
-    org.on("/composite", [composite(&[
-        answer(200, "q0", &rows("001A", None)),
-        answer(200, "q1", &rows("001B", None)),
-    ])]);
+    org.on(
+        "/composite",
+        [composite(&[answer(200, "q0", &rows("001A", None)), answer(200, "q1", &rows("001B", None))])],
+    );
     let client = org.client().await;
-    let _seats = [client.seat(true, SECOND), client.seat(true, SECOND), client.seat(true, SECOND), client.seat(true, SECOND)];
+    let _seats = [
+        client.seat(true, SECOND),
+        client.seat(true, SECOND),
+        client.seat(true, SECOND),
+        client.seat(true, SECOND),
+    ];
     let mut dropped = poll(&client);
     let asked = tokio::time::timeout(Duration::from_millis(1), first(&mut dropped)).await;
     assert!(asked.is_err(), "it waits for company");
