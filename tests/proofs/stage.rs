@@ -81,6 +81,14 @@ impl Stage {
         sf2kafka::config::load(&self.folder.join("crm.yaml")).unwrap()
     }
 
+    /// Somebody changes the configuration.
+    pub fn rewrite(&self, old: &str, new: &str) {
+        let file = self.folder.join("crm.yaml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(old), "{text}");
+        std::fs::write(&file, text.replace(old, new)).unwrap();
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sf2kafka"));
         command.args(arguments).arg("-c").arg(self.folder.join("crm.yaml")).env_remove("SF2KAFKA_LOG");
@@ -95,14 +103,19 @@ impl Stage {
         Running { child, log, peak_kb: 0 }
     }
 
-    /// What a report prints, as JSON.
-    pub async fn report(&self, arguments: &[&str]) -> Value {
-        let mut command = self.command(arguments);
+    /// What stands in the control topic about an object; none: no position, or no control topic yet.
+    pub async fn position(&self, object: &str) -> Option<Value> {
+        let mut command = self.command(&["offsets", "list"]);
         command.args(["--output", "json"]);
         let Output { status, stdout, stderr } =
             tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-        assert!(status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&stderr));
-        serde_json::from_slice(&stdout).unwrap()
+        let words = String::from_utf8_lossy(&stderr);
+        if !status.success() && words.contains("error[topic-missing]") {
+            return None;
+        }
+        assert!(status.success(), "offsets list: {words}");
+        let list: Vec<Value> = serde_json::from_slice(&stdout).unwrap();
+        list.into_iter().find(|position| position["object"] == object)
     }
 
     /// Everything that was said on stderr so far.
