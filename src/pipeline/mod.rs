@@ -5,12 +5,12 @@
 
 mod budget;
 mod chosen;
+mod circuit;
 mod encoders;
 mod event;
 mod event_encoders;
 mod object;
 mod opening;
-mod patience;
 mod shard;
 mod supervisor;
 #[cfg(test)]

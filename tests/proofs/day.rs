@@ -137,11 +137,12 @@ async fn a_day_of_a_thousand_calls_lasts_for_thirty_objects_that_change_all_day(
         let snapshot = board.snapshot();
         for object in OBJECTS {
             let committed_to = snapshot.object(object).and_then(|report| report.committed_to);
-            let Some(committed_to) = committed_to else {
+            let lag = committed_to.map(|to| now.since(to));
+            // A load counts as caught up from its begin to its end when it is over: the window behind it is read then.
+            let Some(lag) = lag.filter(|lag| *lag <= BOUND || longest.contains_key(object)) else {
                 assert!(at < DAY, "{object} is not loaded after a day");
                 continue;
             };
-            let lag = now.since(committed_to);
             assert!(lag <= BOUND, "{object} is {} h behind", lag.as_secs() / 3_600);
             let longest = longest.entry(object).or_default();
             *longest = lag.max(*longest);
