@@ -19,7 +19,7 @@ use super::deletions::{Deletions, Found};
 use super::ledger::{Ledger, RecordId};
 use super::live::{Live, LiveSettings};
 use super::load::{LoadPage, LoadReader};
-use super::poll::{PollPage, WindowReader};
+use super::poll::{PollPage, WindowReader, pause_after};
 use super::sequencer::{Sequenced, Sequencer};
 use super::window::Window;
 use crate::config::{FieldRules, Method, PollSettings};
@@ -33,11 +33,11 @@ use crate::salesforce::{Client, Describe, Purpose};
 use crate::{Error, Result};
 
 /// Below this many rows one REST query costs fewer calls than a Bulk job (create, poll, page, delete).
-const REST_LOAD_ROWS: u64 = 2_000;
+pub(super) const REST_LOAD_ROWS: u64 = 2_000;
 /// After as many failed jobs in a row the object is read by REST.
 const MOST_FAILED_JOBS: u32 = 3;
 /// How often the object is described again (a conditional request).
-const DESCRIBE_INTERVAL: Duration = Duration::from_secs(10 * 60);
+pub(super) const DESCRIBE_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
 #[derive(Clone, Debug)]
 pub struct CaptureSettings {
@@ -103,6 +103,8 @@ pub struct ObjectCapture {
     describe_anew: bool,
     last_modified: Option<String>,
     failed_jobs: u32,
+    /// Of the load that this process began.
+    load_calls: Option<loading::Counted>,
     /// Rows were new in the current window; when they last were.
     window_had_changes: bool,
     quiet_since: Instant,
@@ -146,6 +148,7 @@ impl ObjectCapture {
             describe_anew: false,
             last_modified,
             failed_jobs: 0,
+            load_calls: None,
             window_had_changes: false,
             quiet_since: now,
             finished_job: None,
@@ -246,7 +249,7 @@ impl ObjectCapture {
     /// Called once all batches so far are committed: removes what is no longer needed in Salesforce.
     pub async fn after_commit(&mut self) {
         if let Some(job) = self.finished_job.take()
-            && let Err(error) = bulk::delete(&self.client.for_purpose(Purpose::Load), &job).await
+            && let Err(error) = bulk::delete(&self.load_client(), &job).await
         {
             tracing::debug!(object = %self.description().name, %error, "finished job not deleted");
         }
@@ -506,9 +509,7 @@ impl ObjectCapture {
         if self.window_had_changes {
             self.quiet_since = now;
         }
-        // The longer an object is quiet, the longer it may wait, by a tenth of its quiet.
-        let mut pause = (now.duration_since(self.quiet_since) / 10)
-            .clamp(settings.interval, settings.max_interval.max(settings.interval));
+        let mut pause = pause_after(settings, now.duration_since(self.quiet_since));
         if self.settings.until.is_some_and(|until| to < until) {
             // The run ends with the poll that reaches its start: not to be waited for longer than the clock takes.
             pause = pause.min(Duration::from_secs(1));

@@ -5,7 +5,9 @@
 //! that it moves only at the end. It never uses OFFSET, and never two queries for live and deleted rows.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::config::PollSettings;
 use crate::domain::{ObjectDescription, Rows, Stamp};
 use crate::error::Kind;
 use crate::salesforce::{Client, QueryPages, Select, bulk};
@@ -17,6 +19,11 @@ use super::window::Window;
 
 /// How many times as many rows as `bulk_from` one job may hold: the whole of it has to stand in the ledger.
 const MOST_BULK_SHARE: u64 = 5;
+
+/// From one poll to the next of an object that has been quiet for so long: it may wait a tenth of its quiet.
+pub fn pause_after(settings: &PollSettings, quiet: Duration) -> Duration {
+    (quiet / 10).clamp(settings.interval, settings.max_interval.max(settings.interval))
+}
 
 #[derive(Debug)]
 pub struct PollPage {

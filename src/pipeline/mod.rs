@@ -7,6 +7,7 @@ mod chosen;
 mod encoders;
 mod event;
 mod event_encoders;
+pub mod forecast;
 mod object;
 mod opening;
 mod patience;
@@ -22,7 +23,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-pub use chosen::{Chosen, choose, choose_live};
+pub use chosen::{Chosen, choose, choose_live, refuse_shared_topics};
 pub use supervisor::Finished;
 
 use crate::config::Settings;

@@ -70,6 +70,8 @@ struct Spending {
     pieces: VecDeque<(Instant, u64)>,
     own: u64,
     calls: BTreeMap<Purpose, u64>,
+    /// Of these, what the org counts.
+    billed: BTreeMap<Purpose, u64>,
     /// The org said that its allowance is spent.
     closed_until: Option<Instant>,
     closed_times: u32,
@@ -94,6 +96,10 @@ impl Governor {
 
     pub fn report_to(&self, board: &Arc<Board>) {
         let _ = self.board.set(Arc::clone(board));
+        // What was asked before counts too.
+        for (purpose, calls) in self.billed() {
+            (0..calls).for_each(|_| board.billed(purpose.word()));
+        }
     }
 
     pub fn watch(&self) -> watch::Receiver<Allowance> {
@@ -102,6 +108,11 @@ impl Governor {
 
     pub fn calls(&self) -> Calls {
         self.spending().calls.clone()
+    }
+
+    /// Calls made so far that count against the org's allowance, by purpose.
+    pub fn billed(&self) -> Calls {
+        self.spending().billed.clone()
     }
 
     /// Waits for a place, the pace and the day's share. `billed`: the call counts against the org's allowance.
@@ -133,12 +144,16 @@ impl Governor {
             let mut spending = self.spending();
             *spending.calls.entry(purpose).or_default() += 1;
             if billed {
+                *spending.billed.entry(purpose).or_default() += 1;
                 spending.spend(Instant::now());
             }
             self.show(&spending, None);
         }
         if let Some(board) = self.board.get() {
             board.called(api, purpose.word());
+            if billed {
+                board.billed(purpose.word());
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! them. It also keeps the server's clock, by which all windows are cut: never by ours.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -118,6 +119,8 @@ pub struct Client {
     shared: Arc<Shared>,
     pace: Arc<Pace>,
     purpose: Purpose,
+    /// Counts the calls of one piece of work.
+    tally: Option<Arc<AtomicU64>>,
 }
 
 struct Shared {
@@ -156,7 +159,7 @@ impl Client {
             .await
             .map_err(|fault| fault.into_error(&format!("login at {}", origin_of(&settings.login_origin))))?;
         let shared = Shared { http, sessions, governor, clock: Mutex::new(None) };
-        let client = Self { shared: Arc::new(shared), pace: Arc::new(pace), purpose: Purpose::Check };
+        let client = Self { shared: Arc::new(shared), pace: Arc::new(pace), purpose: Purpose::Check, tally: None };
         client.fetch_server_time().await?;
         client.check_instance_label().await?;
         Ok(client)
@@ -166,6 +169,12 @@ impl Client {
     #[must_use]
     pub fn for_purpose(&self, purpose: Purpose) -> Self {
         Self { purpose, ..self.clone() }
+    }
+
+    /// The same login, with calls that the org counts counted here as well.
+    #[must_use]
+    pub fn counted_by(&self, tally: &Arc<AtomicU64>) -> Self {
+        Self { tally: Some(Arc::clone(tally)), ..self.clone() }
     }
 
     /// The same login with other patience.
@@ -265,7 +274,18 @@ impl Client {
         self.shared.governor.calls()
     }
 
+    /// Calls made so far that the org counts, by purpose.
+    pub fn billed_calls(&self) -> Calls {
+        self.shared.governor.billed()
+    }
+
     // ---- for the other files of this room ----
+
+    pub(super) fn tally(&self) {
+        if let Some(tally) = &self.tally {
+            tally.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 
     pub(super) fn settings(&self) -> &SalesforceSettings {
         self.shared.sessions.settings()

@@ -46,6 +46,8 @@ pub struct KafkaCounters {
 pub(super) struct Counters {
     /// By API (`rest`, `bulk`, `login`) and purpose (`load`, `poll`, …).
     pub calls: BTreeMap<(&'static str, &'static str), u64>,
+    /// By purpose, what the org counts of them.
+    pub billed: BTreeMap<&'static str, u64>,
     pub allowance_used: Option<f64>,
     pub gaps: BTreeMap<(String, &'static str), u64>,
     pub transactions: BTreeMap<&'static str, u64>,
@@ -72,6 +74,7 @@ impl Board {
     pub fn new() -> Self {
         let counters = Counters {
             calls: BTreeMap::new(),
+            billed: BTreeMap::new(),
             allowance_used: None,
             gaps: BTreeMap::new(),
             transactions: BTreeMap::from([("committed", 0), ("aborted", 0)]),
@@ -158,6 +161,11 @@ impl Board {
         self.note(|counters| *counters.calls.entry((api, purpose)).or_default() += 1);
     }
 
+    /// One of these calls counts against the org's allowance.
+    pub fn billed(&self, purpose: &'static str) {
+        self.note(|counters| *counters.billed.entry(purpose).or_default() += 1);
+    }
+
     /// The org's daily allowance as Salesforce last said.
     pub fn allowance(&self, used: u64, allowed: u64) {
         self.note(|counters| {
@@ -181,6 +189,7 @@ impl Board {
             started_at: self.started_at,
             objects,
             calls: counters.calls.values().sum(),
+            billed_calls: counters.billed.clone(),
             allowance_used: counters.allowance_used,
             error: counters.error.clone(),
         }

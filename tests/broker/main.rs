@@ -9,6 +9,7 @@ mod json_schema;
 mod kafka_faults;
 mod member;
 mod outage;
+mod plan;
 mod platform_events;
 mod publishing;
 mod registry;
