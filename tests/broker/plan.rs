@@ -234,6 +234,10 @@ async fn a_plan_tells_what_would_be_made_what_is_refused_and_what_is_missing() {
     let client = reqwest::Client::new();
     let answer = client.post(url).header("content-type", "application/json").body(other.to_string()).send().await;
     assert!(answer.unwrap().status().is_success());
+    let level = format!("{}/config/{subject}", crate::services::registry_url());
+    let backward = json!({"compatibility": "BACKWARD"}).to_string();
+    let answer = client.put(level).header("content-type", "application/json").body(backward).send().await;
+    assert!(answer.unwrap().status().is_success());
     let (code, json, words) = stage.run(&["check", "--plan", "--output", "json"]).await;
     assert_eq!(code, Some(1), "{json}{words}");
     let report: Value = serde_json::from_str(&json).unwrap();
