@@ -90,14 +90,19 @@ impl Stage {
         Running { child, log, peak_kb: 0 }
     }
 
-    /// What a report prints, as JSON.
-    pub async fn report(&self, arguments: &[&str]) -> Value {
-        let mut command = self.command(arguments);
+    /// What stands in the control topic about an object; none: no position, or no control topic yet.
+    pub async fn position(&self, object: &str) -> Option<Value> {
+        let mut command = self.command(&["offsets", "list"]);
         command.args(["--output", "json"]);
         let Output { status, stdout, stderr } =
             tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-        assert!(status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&stderr));
-        serde_json::from_slice(&stdout).unwrap()
+        let words = String::from_utf8_lossy(&stderr);
+        if !status.success() && words.contains("error[topic-missing]") {
+            return None;
+        }
+        assert!(status.success(), "offsets list: {words}");
+        let list: Vec<Value> = serde_json::from_slice(&stdout).unwrap();
+        list.into_iter().find(|position| position["object"] == object)
     }
 
     /// Everything that was said on stderr so far.

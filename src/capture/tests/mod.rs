@@ -7,6 +7,7 @@ mod deletions;
 mod loads;
 mod platform_events;
 mod polls;
+mod repairs;
 mod streams;
 
 use std::collections::BTreeMap;
