@@ -415,6 +415,7 @@ impl ObjectCapture {
         let repairs = self.window_opened();
         let settings = &self.settings.poll;
         let window = Window::open(cursor, self.position.floor, settings.look_back, to);
+        let window = window.filter(|_| !self.ends_soon(to));
         let window = window.map(|window| if repairs { window.open_ended() } else { window });
         let Some(Follow { window: slot, next_at }) = &mut self.follow else { return Ok(None) };
         match window {
@@ -431,6 +432,13 @@ impl ObjectCapture {
             }
         }
         Ok(None)
+    }
+
+    /// `--once`: the end of the run is so near that one window up to there does the work of several.
+    fn ends_soon(&self, to: Stamp) -> bool {
+        let near = self.settings.poll.settle + Duration::from_secs(2);
+        self.position.state != State::Loading
+            && self.settings.until.is_some_and(|until| to < until && until.since(to) <= near)
     }
 
     async fn publish_deletions(&mut self, found: Found) -> Result<Step> {

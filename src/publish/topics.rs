@@ -226,7 +226,10 @@ pub(super) async fn ask_to_create(
 }
 
 /// The settings of the topics, as far as the principal may see them.
-pub(super) async fn describe(client: &AdminClient<Plain>, topics: &[Wanted<'_>]) -> Result<Vec<ConfigResource>> {
+pub(super) async fn describe(
+    client: &AdminClient<Plain>,
+    topics: &[Wanted<'_>],
+) -> Result<Vec<ConfigResource>> {
     let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(&topic.name)).collect();
     let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
     let described = client

@@ -159,7 +159,8 @@ impl Client {
             .await
             .map_err(|fault| fault.into_error(&format!("login at {}", origin_of(&settings.login_origin))))?;
         let shared = Shared { http, sessions, governor, clock: Mutex::new(None) };
-        let client = Self { shared: Arc::new(shared), pace: Arc::new(pace), purpose: Purpose::Check, tally: None };
+        let client =
+            Self { shared: Arc::new(shared), pace: Arc::new(pace), purpose: Purpose::Check, tally: None };
         client.fetch_server_time().await?;
         client.check_instance_label().await?;
         Ok(client)

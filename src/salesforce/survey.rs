@@ -67,7 +67,8 @@ impl Client {
                 path: self.data_path(&format!("/sobjects/{path}/describe")),
             }
         });
-        self.ask_many(Area::Describe, subs.collect(), DESCRIBES_PER_CALL, |_, body| Describe::read(body)).await
+        self.ask_many(Area::Describe, subs.collect(), DESCRIBES_PER_CALL, |_, body| Describe::read(body))
+            .await
     }
 
     /// The first rows of each statement, by queryAll, as polls ask.
@@ -79,7 +80,8 @@ impl Client {
         let columns: Vec<Columns> =
             statements.iter().map(|statement| Columns::new(&statement.object, &statement.fields)).collect();
         let read = |place: usize, body: &[u8]| {
-            let columns = columns.get(place).ok_or_else(|| Fault::unreadable("an answer without question"))?;
+            let columns =
+                columns.get(place).ok_or_else(|| Fault::unreadable("an answer without question"))?;
             decode(body, columns).map(|decoded| Sample { rows: decoded.rows })
         };
         self.ask_many(Area::Query, subs.collect(), QUERIES_PER_CALL, read).await
@@ -219,8 +221,12 @@ mod tests {
         assert_eq!(gone.as_ref().unwrap_err().kind(), Kind::ObjectUnknown);
         assert!(gone.as_ref().unwrap_err().to_string().starts_with("describing Gone__c: "), "{gone:?}");
         assert_eq!(lost.as_ref().unwrap_err().kind(), Kind::ReplyUnreadable);
-        let counted = client.counts(&["SELECT COUNT() FROM A".to_owned(), "SELECT COUNT() FROM B".to_owned()]).await;
-        assert!(counted.iter().all(|count| count.as_ref().unwrap_err().kind() == Kind::ApiDisabled), "{counted:?}");
+        let counted =
+            client.counts(&["SELECT COUNT() FROM A".to_owned(), "SELECT COUNT() FROM B".to_owned()]).await;
+        assert!(
+            counted.iter().all(|count| count.as_ref().unwrap_err().kind() == Kind::ApiDisabled),
+            "{counted:?}"
+        );
         assert_eq!(org.requests("/composite").len(), 2);
     }
 }

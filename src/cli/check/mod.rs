@@ -106,11 +106,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
 
 /// All that is asked; the report keeps its order, whoever takes its time.
 async fn look(settings: &Settings, wants_plan: bool) -> (Vec<Line>, Option<plan::Plan>) {
-    let (mut org, mut cluster) = futures_util::future::join(
-        objects::examine(settings, wants_plan),
-        kafka::examine(settings),
-    )
-    .await;
+    let (mut org, mut cluster) =
+        futures_util::future::join(objects::examine(settings, wants_plan), kafka::examine(settings)).await;
     let (of_topics, of_subjects) = futures_util::future::join(
         kafka::topics(settings, &org.captured(), &cluster),
         schemas::examine(settings, &org.captured(), &cluster),

@@ -130,11 +130,8 @@ async fn one_by_one(
         .filter(|choice| choice.obstacle.is_none())
         .map(|choice| choice.name.as_str())
         .collect();
-    let (described, estimates) = futures_util::future::join(
-        client.describe_many(&names),
-        estimates(client, &names, wants_plan),
-    )
-    .await;
+    let (described, estimates) =
+        futures_util::future::join(client.describe_many(&names), estimates(client, &names, wants_plan)).await;
     let (estimates, estimate_calls) = estimates;
     org.start.push((Purpose::Describe, estimate_calls));
     let mut described = described.into_iter();
@@ -277,13 +274,11 @@ async fn ask_objects(
         .filter(|object| object.should_tell_deletions())
         .map(|object| &*object.chosen.name)
         .collect();
-    let asked: Vec<&str> = examined
-        .iter()
-        .filter(|object| object.may_subscribe())
-        .map(|object| &*object.chosen.name)
-        .collect();
+    let asked: Vec<&str> =
+        examined.iter().filter(|object| object.may_subscribe()).map(|object| &*object.chosen.name).collect();
     let samples = async {
-        let good: Vec<&Statement> = statements.iter().filter_map(|statement| statement.as_ref().ok()).collect();
+        let good: Vec<&Statement> =
+            statements.iter().filter_map(|statement| statement.as_ref().ok()).collect();
         client.samples(&good).await
     };
     let (samples, counts, deletions, subscriptions) = tokio::join!(
@@ -292,8 +287,7 @@ async fn ask_objects(
         client.try_deletions(&mute, client.server_time()),
         switched_on(client, settings, &asked, &examined),
     );
-    let told: BTreeMap<String, Result<()>> =
-        mute.into_iter().map(str::to_owned).zip(deletions).collect();
+    let told: BTreeMap<String, Result<()>> = mute.into_iter().map(str::to_owned).zip(deletions).collect();
     let (mut samples, mut counts) = (samples.into_iter(), counts.into_iter());
     let readings: Vec<(Result<Sample>, Option<u64>)> = statements
         .into_iter()
@@ -318,7 +312,8 @@ async fn ask_objects(
         match sample {
             Ok(sample) => object.row_bytes = row_bytes(&sample),
             Err(error) => {
-                let entry = settings.objects.iter().position(|entry| entry.place == object.chosen.settings.place);
+                let entry =
+                    settings.objects.iter().position(|entry| entry.place == object.chosen.settings.place);
                 *found = not_captured(settings, object.chosen.by_name, entry.unwrap_or(usize::MAX), error);
             }
         }
@@ -407,9 +402,10 @@ async fn switched_on(
         Ok(answered) => answered,
         Err(error) => return Some((BTreeSet::new(), Line::cross("Pub/Sub", &error))),
     };
-    let off = examined.iter().filter(must).find(|object| {
-        object.may_subscribe() && !on.contains(&*object.chosen.name)
-    });
+    let off = examined
+        .iter()
+        .filter(must)
+        .find(|object| object.may_subscribe() && !on.contains(&*object.chosen.name));
     if let Some(object) = off {
         let what = format!("object {} is not switched on for Change Data Capture", object.chosen.name);
         let error = Error::new(Kind::SubscriptionRefused, what);

@@ -114,10 +114,10 @@ pub(super) fn make(
     let forecast = forecast(&start, &outlooks, &Sharing::default(), &Pace::default());
     let objects = org.objects.iter().enumerate();
     let objects = objects.map(|(place, object)| planned(settings, object, stands(object), &forecast, place));
-    let left_out = org.left_out.iter().map(|(object, reason)| LeftOut {
-        object: object.clone(),
-        reason: reason.clone(),
-    });
+    let left_out = org
+        .left_out
+        .iter()
+        .map(|(object, reason)| LeftOut { object: object.clone(), reason: reason.clone() });
     Some(Plan {
         objects: objects.collect(),
         left_out: left_out.collect(),
@@ -214,7 +214,12 @@ fn planned(
         changes_in_the_last_day: object.changes_per_day,
         calls_a_day: day.total().round() as u64,
         sees_deletions: object.tells_deletions,
-        topics: chosen.settings.outputs.iter().map(|output| output.topic_for(&settings.name, target)).collect(),
+        topics: chosen
+            .settings
+            .outputs
+            .iter()
+            .map(|output| output.topic_for(&settings.name, target))
+            .collect(),
     }
 }
 
@@ -272,7 +277,9 @@ pub(super) fn text(plan: &Plan) -> String {
         }
     }
     for event in &plan.platform_events {
-        text.push_str(&format!("{event}: subscribed to from the oldest event that the bus keeps, without calls\n"));
+        text.push_str(&format!(
+            "{event}: subscribed to from the oldest event that the bus keeps, without calls\n"
+        ));
     }
     if !plan.left_out.is_empty() {
         text.push_str("\nleft out, for only a glob asks for it:\n");
@@ -316,17 +323,16 @@ fn sum(calls: &PlannedCalls) -> String {
         count(calls.a_day.total),
     );
     for (what, costs) in [("the load", &calls.load), ("a day", &calls.a_day)] {
-        let list: Vec<String> = costs
-            .by_purpose
-            .iter()
-            .map(|(purpose, calls)| format!("{purpose} {}", count(*calls)))
-            .collect();
+        let list: Vec<String> =
+            costs.by_purpose.iter().map(|(purpose, calls)| format!("{purpose} {}", count(*calls))).collect();
         if !list.is_empty() {
             text.push_str(&format!("  {what}: {}\n", list.join(", ")));
         }
     }
     match &calls.budget {
-        None => text.push_str("  the org does not tell its daily calls: there is no budget to compare with\n"),
+        None => {
+            text.push_str("  the org does not tell its daily calls: there is no budget to compare with\n")
+        }
         Some(budget) => {
             text.push_str(&format!(
                 "  the budget: {} calls a day (`budget.daily_share` of the org's {}, of which {} are used now, by whomever)\n",
@@ -336,10 +342,14 @@ fn sum(calls: &PlannedCalls) -> String {
             ));
             let days = calls.load.total.div_ceil(budget.calls_a_day.max(1));
             if days > 1 {
-                text.push_str(&format!("  the load is more than a day's budget: it takes about {days} days\n"));
+                text.push_str(&format!(
+                    "  the load is more than a day's budget: it takes about {days} days\n"
+                ));
             }
             if calls.a_day.total > budget.calls_a_day {
-                text.push_str("  following is more than the budget: changes would come later than the intervals say\n");
+                text.push_str(
+                    "  following is more than the budget: changes would come later than the intervals say\n",
+                );
             }
         }
     }
@@ -432,7 +442,8 @@ mod tests {
             budget: Some(Budget { calls_a_day: 50_000, of_the_org: 100_000, used_by_all: 1_234 }),
         };
         let text = sum(&calls);
-        let first = "this load: 4,100 of 50,000 calls, 38 jobs, 12 GB, about 90 minutes; then 2,900 calls a day\n";
+        let first =
+            "this load: 4,100 of 50,000 calls, 38 jobs, 12 GB, about 90 minutes; then 2,900 calls a day\n";
         assert!(text.starts_with(first), "{text}");
         assert!(text.contains("  the load: load 4,100\n  a day: poll 2,900\n"), "{text}");
         assert!(!text.contains("more than"), "{text}");
@@ -444,7 +455,13 @@ mod tests {
 
     #[test]
     fn sizes_and_spans_read_as_people_say_them() {
-        assert_eq!([0, 999, 1_500, 12_345_678, 999_900_000].map(size), ["0 bytes", "999 bytes", "1.5 kB", "12 MB", "1.0 GB"]);
-        assert_eq!([1, 90, 150, 10_000, 200_000].map(span), ["a second", "90 seconds", "2 minutes", "3 hours", "2 days"]);
+        assert_eq!(
+            [0, 999, 1_500, 12_345_678, 999_900_000].map(size),
+            ["0 bytes", "999 bytes", "1.5 kB", "12 MB", "1.0 GB"]
+        );
+        assert_eq!(
+            [1, 90, 150, 10_000, 200_000].map(span),
+            ["a second", "90 seconds", "2 minutes", "3 hours", "2 days"]
+        );
     }
 }

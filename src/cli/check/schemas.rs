@@ -86,7 +86,9 @@ async fn answers(registry: &Registry, settings: &RegistrySettings) -> Result<Str
     let mode = registry.mode().await?;
     if let Some(mode) = mode.filter(|mode| settings.auto_register && mode.starts_with("READONLY")) {
         return Err(Error::new(Kind::RegistryRefused, format!("it is in mode {mode}: nobody may register"))
-            .hint("set its mode to READWRITE, or register all schemas elsewhere and set `auto_register: false`"));
+            .hint(
+                "set its mode to READWRITE, or register all schemas elsewhere and set `auto_register: false`",
+            ));
     }
     Ok(format!("answers at {}", settings.url))
 }
@@ -124,11 +126,7 @@ fn texts(
     Ok(questions)
 }
 
-async fn ask(
-    registry: &Registry,
-    settings: &RegistrySettings,
-    question: Question,
-) -> Result<PlannedSubject> {
+async fn ask(registry: &Registry, settings: &RegistrySettings, question: Question) -> Result<PlannedSubject> {
     let Question { object, subject, text, pinned } = question;
     let outcome = match registry.foresee(&subject, &text).await? {
         Foreseen::New if pinned.is_none() => Becomes::New,

@@ -233,7 +233,10 @@ async fn what_would_become_of_a_schema_is_told_and_nothing_is_registered() {
     let Foreseen::Refused(reason) = client.foresee(&subject, SCHEMA).await.unwrap() else { panic!() };
     assert!(reason.contains("READER_FIELD_MISSING_DEFAULT_VALUE"), "{reason}");
     let asked = registry.asked();
-    assert!(asked.iter().all(|asked| !asked.ends_with("/versions") && !asked.starts_with("PUT")), "{asked:?}");
+    assert!(
+        asked.iter().all(|asked| !asked.ends_with("/versions") && !asked.starts_with("PUT")),
+        "{asked:?}"
+    );
 }
 
 #[tokio::test]
