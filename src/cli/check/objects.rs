@@ -112,7 +112,7 @@ pub(super) async fn examine(settings: &Settings, wants_plan: bool) -> Org {
 
 /// What became of one object: its line is made when all is known.
 enum Found {
-    Examined(Examined),
+    Examined(Box<Examined>),
     Cross(Error),
     /// A glob leaves out what cannot be captured; `discover` shows it.
     LeftOut(String),
@@ -149,7 +149,7 @@ async fn one_by_one(
         let outcome = match outcome {
             Ok(mut examined) => {
                 examined.chosen.estimate = estimates.get(&name).copied();
-                Found::Examined(examined)
+                Found::Examined(Box::new(examined))
             }
             Err(error) => not_captured(settings, choice.by_name, choice.wanted, error),
         };
@@ -164,7 +164,7 @@ async fn one_by_one(
         match outcome {
             Found::Examined(examined) => {
                 org.lines.push(Line::tick(what, examined.words()));
-                org.objects.push(examined);
+                org.objects.push(*examined);
             }
             Found::Cross(error) => org.lines.push(Line::cross(what, &error)),
             Found::LeftOut(reason) => org.left_out.push((name, reason)),
@@ -255,7 +255,7 @@ async fn ask_objects(
     let examined: Vec<&Examined> = found
         .iter()
         .filter_map(|(_, found)| match found {
-            Found::Examined(examined) => Some(examined),
+            Found::Examined(examined) => Some(&**examined),
             _ => None,
         })
         .collect();
