@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::deletions::{asks_for_deletions, deletions_interval};
-use super::object::{DESCRIBE_INTERVAL, REST_LOAD_ROWS};
+use super::object::{DESCRIPTIONS_A_DAY, REST_LOAD_ROWS};
 use super::page_size::PageSize;
 use super::poll::pause_after;
 use crate::config::PollSettings;
@@ -121,13 +121,54 @@ pub struct Sharing {
     pub polls_per_call: f64,
     /// The budget lets nobody poll more often.
     pub least_pause: Duration,
-    pub describe_interval: Duration,
 }
 
 impl Default for Sharing {
     fn default() -> Self {
-        Self { polls_per_call: 1.0, least_pause: Duration::ZERO, describe_interval: DESCRIBE_INTERVAL }
+        Self { polls_per_call: 1.0, least_pause: Duration::ZERO }
     }
+}
+
+impl Sharing {
+    /// So many polls at the same moment.
+    pub fn at_once(polls: usize) -> Self {
+        let calls = polls.div_ceil(query::QUERIES_PER_CALL);
+        let polls_per_call = if calls > 0 { polls as f64 / calls as f64 } else { 1.0 };
+        Self { polls_per_call, ..Self::default() }
+    }
+
+    /// Of objects that are followed day after day: all polls of a process come at the moments of one grid, each object's at
+    /// those that its pauses lead to.
+    pub fn of(objects: &[Outlook]) -> Self {
+        let alone = Self::default();
+        let polled: Vec<&Outlook> =
+            objects.iter().filter(|object| object.following == Following::Poll).collect();
+        let Some(grid) = polled.iter().map(|object| object.poll.interval).min() else { return alone };
+        let moments = DAY.as_secs_f64() / grid.as_secs_f64().max(0.001);
+        // How likely it is that so many polls meet at a moment.
+        let mut meet = vec![1.0];
+        let mut polls = 0.0;
+        for object in polled {
+            let due = (object.polls_a_day(&alone) / moments).min(1.0);
+            polls += due;
+            meet.push(0.0);
+            for many in (0..meet.len()).rev() {
+                let one_less =
+                    many.checked_sub(1).and_then(|less| meet.get(less)).copied().unwrap_or_default();
+                if let Some(chance) = meet.get_mut(many) {
+                    *chance = *chance * (1.0 - due) + one_less * due;
+                }
+            }
+        }
+        let calls = |(polls, chance): (usize, &f64)| polls.div_ceil(query::QUERIES_PER_CALL) as f64 * chance;
+        let calls: f64 = meet.iter().enumerate().map(calls).sum();
+        Self { polls_per_call: if calls > 0.0 { (polls / calls).max(1.0) } else { 1.0 }, ..alone }
+    }
+}
+
+/// How often a process asks whether descriptions have changed, in so long a time: one call for all its objects.
+pub fn descriptions(during: Duration) -> f64 {
+    (during.as_secs_f64() * f64::from(DESCRIPTIONS_A_DAY) / DAY.as_secs_f64()).floor()
 }
 
 /// A load, until its last row is read.
@@ -185,8 +226,6 @@ impl Outlook {
             costs.add(Purpose::Deletions, 1.0);
         }
         costs
-            .add(Purpose::Describe, (loaded.as_secs_f64() / sharing.describe_interval.as_secs_f64()).floor());
-        costs
     }
 
     /// A day of following, after the load.
@@ -213,12 +252,6 @@ impl Outlook {
                 Duration::from_secs_f64(day / self.changes_per_day.max(1.0)).min(SIGN_OF_LIFE)
             }
         };
-        let describes = match self.following {
-            // A stream is woken for it.
-            Following::Subscribe { .. } => Duration::ZERO,
-            _ => pause,
-        };
-        costs.add(Purpose::Describe, every(sharing.describe_interval, describes));
         if self.asks_for_deletions {
             costs.add(Purpose::Deletions, every(deletions_interval(&self.poll), pause));
         }
@@ -239,7 +272,11 @@ impl Outlook {
 
     fn pause(&self, quiet: f64, sharing: &Sharing) -> f64 {
         let quiet = Duration::from_secs_f64(quiet.clamp(0.0, DAY.as_secs_f64() * 365.0));
-        (pause_after(&self.poll, quiet).max(sharing.least_pause) + ANSWER).as_secs_f64()
+        let grid = self.poll.interval.max(sharing.least_pause);
+        let pause = (pause_after(grid, self.poll.max_interval, quiet) + ANSWER).as_secs_f64();
+        // The last moment of the grid before the pause is over.
+        let grid = grid.as_secs_f64().max(0.001);
+        (pause / grid).floor().max(1.0) * grid
     }
 
     fn longest_pause(&self, sharing: &Sharing) -> f64 {
@@ -263,7 +300,7 @@ impl Outlook {
 
     /// Changes that come evenly, but each for itself: with every poll that finds one the pauses are short again. The mean over
     /// one turn from a change to the next poll that finds one.
-    fn polls_a_day(&self, sharing: &Sharing) -> f64 {
+    pub fn polls_a_day(&self, sharing: &Sharing) -> f64 {
         let day = DAY.as_secs_f64();
         let rate = self.changes_per_day / day;
         let longest = self.longest_pause(sharing);
@@ -377,7 +414,7 @@ mod tests {
         let polls =
             |changes_per_day: f64| day(&Outlook { changes_per_day, ..outlook(10) }).of(Purpose::Poll).round();
         assert_eq!(polls(0.0), 96.0);
-        assert_eq!(polls(80_000.0), 2_861.0, "30 s and an answer");
+        assert_eq!(polls(80_000.0), 2_880.0);
         let some: Vec<f64> = [0.0, 1.0, 10.0, 100.0, 1_000.0, 20_000.0].map(polls).into();
         assert!(some.is_sorted() && some[2] > 250.0 && some[3] > 1_500.0, "{some:?}");
     }
@@ -400,12 +437,25 @@ mod tests {
     }
 
     #[test]
+    fn polls_that_meet_on_the_grid_share_calls_and_quiet_ones_meet_less() {
+        let of = |objects: usize, changes_per_day: f64| {
+            Sharing::of(&vec![Outlook { changes_per_day, ..outlook(10) }; objects]).polls_per_call
+        };
+        // All of them at every moment.
+        assert_eq!([1, 3, 5, 6, 30].map(|objects| of(objects, 80_000.0).round()), [1.0, 3.0, 5.0, 3.0, 5.0]);
+        let quiet = [1, 5, 30, 300].map(|objects| of(objects, 0.0));
+        assert!(quiet.is_sorted() && quiet[0] == 1.0 && quiet[1] < 1.2 && quiet[3] > 3.5, "{quiet:?}");
+        assert_eq!(Sharing::at_once(8).polls_per_call, 4.0);
+        assert_eq!((Sharing::of(&[]), Sharing::at_once(0)), (Sharing::default(), Sharing::default()));
+    }
+
+    #[test]
     fn what_is_due_waits_for_the_next_poll() {
         // Quiet: a poll each 15 minutes, and with it what is due every 10.
         let quiet = day(&outlook(10));
-        assert_eq!((quiet.of(Purpose::Deletions).round(), quiet.of(Purpose::Describe).round()), (96.0, 96.0));
+        assert_eq!(quiet.of(Purpose::Deletions).round(), 96.0);
         let busy = day(&Outlook { changes_per_day: 80_000.0, ..outlook(10) });
-        assert_eq!((busy.of(Purpose::Deletions).round(), busy.of(Purpose::Describe).round()), (143.0, 143.0));
+        assert_eq!(busy.of(Purpose::Deletions).round(), 144.0);
     }
 
     #[test]
@@ -414,7 +464,6 @@ mod tests {
         let of = |changes_per_day, following| day(&Outlook { following, changes_per_day, ..outlook(10) });
         let quiet = of(0.0, following);
         assert_eq!((quiet.of(Purpose::Poll), quiet.of(Purpose::Refetch)), (0.0, 0.0));
-        assert_eq!(quiet.of(Purpose::Describe), 144.0);
         assert_eq!(quiet.of(Purpose::Deletions).round(), 107.0, "at every third sign of life");
         // Every 9 s and a second of waiting.
         assert_eq!(of(9_600.0, following).of(Purpose::Refetch).round(), 8_640.0);

@@ -19,6 +19,8 @@ use crate::error::{Error, Kind, Result};
 use crate::status::Board;
 
 use super::allowance::{Allowance, Governor};
+use super::company::{Company, Seat, Seats};
+use super::describe::Metadata;
 use super::fault::{Area, Fault};
 use super::login::origin_of;
 use super::session::Sessions;
@@ -79,6 +81,8 @@ pub struct Pace {
     pub limit_pause: Duration,
     /// Whether to wait when the allowance is spent; else the call fails with `api-limit-reached`. Default true.
     pub wait_for_allowance: bool,
+    /// How long a day of the org's allowance is: 24 h, and shorter where a test lives faster.
+    pub day: Duration,
 }
 
 impl Default for Pace {
@@ -94,6 +98,7 @@ impl Default for Pace {
             job_stall: Duration::from_secs(2 * 60 * 60),
             limit_pause: Duration::from_secs(2 * 60),
             wait_for_allowance: true,
+            day: Duration::from_secs(24 * 60 * 60),
         }
     }
 }
@@ -127,6 +132,8 @@ struct Shared {
     http: reqwest::Client,
     sessions: Sessions,
     governor: Arc<Governor>,
+    company: Arc<Company>,
+    metadata: Metadata,
     /// The server's clock and ours at the same moment.
     clock: Mutex<Option<(Stamp, Instant)>>,
 }
@@ -144,6 +151,14 @@ impl Client {
     }
 
     pub async fn connect_with(settings: &SalesforceSettings, pace: Pace) -> Result<Self> {
+        let client = Self::log_in(settings, pace).await?;
+        client.check_instance_label().await?;
+        Ok(client)
+    }
+
+    /// The same without a billed call: whether the org is the one that is meant is not known yet
+    /// ([`Self::check_instance_label`]).
+    pub async fn log_in(settings: &SalesforceSettings, pace: Pace) -> Result<Self> {
         install_tls();
         let http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
@@ -154,15 +169,17 @@ impl Client {
             .map_err(|error| {
                 Error::new(Kind::Internal, "the http client cannot be made").source(error.without_url())
             })?;
-        let governor = Arc::new(Governor::new(&settings.budget));
+        let seats = Arc::<Seats>::default();
+        let governor = Arc::new(Governor::new(&settings.budget, pace.day, &seats));
         let sessions = Sessions::open(settings.clone(), http.clone(), Arc::clone(&governor), &pace)
             .await
             .map_err(|fault| fault.into_error(&format!("login at {}", origin_of(&settings.login_origin))))?;
-        let shared = Shared { http, sessions, governor, clock: Mutex::new(None) };
+        let company = Arc::new(Company::new(seats));
+        let metadata = Metadata::default();
+        let shared = Shared { http, sessions, governor, company, metadata, clock: Mutex::new(None) };
         let client =
             Self { shared: Arc::new(shared), pace: Arc::new(pace), purpose: Purpose::Check, tally: None };
         client.fetch_server_time().await?;
-        client.check_instance_label().await?;
         Ok(client)
     }
 
@@ -231,7 +248,7 @@ impl Client {
     }
 
     /// A bare label (`UM1`) is checked against the org's own word for its instance.
-    async fn check_instance_label(&self) -> Result<()> {
+    pub async fn check_instance_label(&self) -> Result<()> {
         #[derive(Deserialize)]
         struct Answer {
             records: Vec<Organization>,
@@ -280,12 +297,46 @@ impl Client {
         self.shared.governor.billed()
     }
 
+    /// For an object that is followed, as long as it is. `polls`: by polls, `interval` apart.
+    pub fn seat(&self, polls: bool, interval: Duration) -> Seat {
+        self.shared.company.seat(polls, interval)
+    }
+
+    /// How far apart calls should be that are made again and again: `interval`, or more where a day's calls would not
+    /// last for a day.
+    pub fn stretched(&self, purpose: Purpose, interval: Duration) -> Duration {
+        self.shared.governor.stretched(purpose, interval)
+    }
+
+    /// A poll was read to its end.
+    pub fn polled(&self) {
+        self.shared.governor.polled();
+    }
+
+    /// How long a day of the org's allowance is.
+    pub fn day(&self) -> Duration {
+        self.pace.day
+    }
+
+    /// When a poll that is due at `at` meets those of other objects: never later.
+    pub fn on_grid(&self, at: Instant, interval: Duration) -> Instant {
+        self.shared.company.on_grid(at, interval)
+    }
+
     // ---- for the other files of this room ----
 
     pub(super) fn tally(&self) {
         if let Some(tally) = &self.tally {
             tally.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    pub(super) fn metadata(&self) -> &Metadata {
+        &self.shared.metadata
+    }
+
+    pub(super) fn company(&self) -> &Arc<Company> {
+        &self.shared.company
     }
 
     pub(super) fn settings(&self) -> &SalesforceSettings {

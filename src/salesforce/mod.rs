@@ -8,6 +8,7 @@
 mod allowance;
 pub mod bulk;
 pub mod client;
+mod company;
 mod csv;
 pub mod deleted;
 pub mod describe;
@@ -28,8 +29,9 @@ pub mod survey;
 mod tests;
 mod transport;
 
-pub use allowance::Allowance;
+pub use allowance::{Allowance, BUDGET_KEY, BudgetAccount};
 pub use client::{Calls, Client, Pace, Purpose, install_tls};
+pub use company::Seat;
 pub use deleted::Deletions;
 pub use describe::{Describe, ObjectSummary};
 pub use discover::Choice;

@@ -151,7 +151,7 @@ async fn patient_grant(
 ) -> Result<Grant, Fault> {
     let mut backoff = Backoff::new(pace);
     loop {
-        governor.count("login", Purpose::Login, false);
+        governor.count("login", Purpose::Login);
         let fault = match ask_grant(http, settings, pace).await {
             Ok(grant) => return Ok(grant),
             Err(fault) => fault,

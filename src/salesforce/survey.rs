@@ -7,10 +7,7 @@
 use std::collections::HashMap;
 
 use futures_util::StreamExt;
-use http::{Method, StatusCode};
-use serde::Deserialize;
-use serde_json::json;
-use serde_json::value::RawValue;
+use http::StatusCode;
 
 use crate::domain::{Rows, Stamp};
 use crate::error::{Error, Result};
@@ -18,8 +15,7 @@ use crate::error::{Error, Result};
 use super::describe::Describe;
 use super::fault::{Area, Fault, classify};
 use super::page::{Columns, decode};
-use super::query::{QUERIES_PER_CALL, total_size};
-use super::transport::Call;
+use super::query::{Composite, QUERIES_PER_CALL, total_size};
 use super::{Client, Statement};
 
 /// Describes are large and are made one after another within a call: few enough that nobody waits long for one call.
@@ -39,22 +35,6 @@ struct Sub {
     /// In front of its error: "describing Account".
     what: String,
     path: String,
-}
-
-#[derive(Deserialize)]
-struct Composite<'a> {
-    #[serde(borrow, rename = "compositeResponse")]
-    answers: Vec<SubAnswer<'a>>,
-}
-
-#[derive(Deserialize)]
-struct SubAnswer<'a> {
-    #[serde(borrow)]
-    body: &'a RawValue,
-    #[serde(rename = "httpStatusCode")]
-    status: u16,
-    #[serde(rename = "referenceId", default)]
-    reference: String,
 }
 
 impl Client {
@@ -142,28 +122,19 @@ impl Client {
         subs: &[Sub],
         read: &impl Fn(usize, &[u8]) -> Result<T, Fault>,
     ) -> Vec<Result<T>> {
-        let requests: Vec<_> = subs
-            .iter()
-            .enumerate()
-            .map(|(place, sub)| json!({"method": "GET", "url": sub.path, "referenceId": format!("s{place}")}))
-            .collect();
-        let body = json!({"allOrNone": false, "compositeRequest": requests});
+        let paths: Vec<String> = subs.iter().map(|sub| sub.path.clone()).collect();
         let what = match subs {
             [] => return Vec::new(),
             [sub] => sub.what.clone(),
             [sub, rest @ ..] => format!("{}, and {} more in one call", sub.what, rest.len()),
         };
-        let call = Call::send(Method::POST, area, what, self.data_path("/composite"), &body);
+        let call = self.composite_call(&what, &paths);
         let answered = self
             .fetch(&call, |reply| {
-                let composite: Composite<'_> =
-                    serde_json::from_slice(&reply.body).map_err(|error| Fault::json(&error))?;
+                let composite = Composite::read(&reply)?;
                 let mut found: HashMap<usize, Result<T, Fault>> = HashMap::new();
-                for answer in composite.answers {
-                    let Some(place) = answer.reference.strip_prefix('s').and_then(|text| text.parse().ok())
-                    else {
-                        continue;
-                    };
+                for place in 0..subs.len() {
+                    let Some(answer) = composite.answer(place) else { continue };
                     let body = answer.body.get().as_bytes();
                     let status = StatusCode::from_u16(answer.status);
                     let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -202,7 +173,8 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::super::scripted::{Org, refuse, reply};
-    use super::*;
+    use serde_json::json;
+
     use crate::error::Kind;
 
     #[tokio::test]
@@ -210,9 +182,9 @@ mod tests {
         let org = Org::start().await;
         let answers = json!({"compositeResponse": [
             {"body": [{"errorCode": "NOT_FOUND", "message": "The requested resource does not exist"}],
-             "httpHeaders": {}, "httpStatusCode": 404, "referenceId": "s1"},
+             "httpHeaders": {}, "httpStatusCode": 404, "referenceId": "q1"},
             {"body": {"name": "Account", "queryable": true, "fields": [{"name": "Id", "type": "id"}]},
-             "httpHeaders": {}, "httpStatusCode": 200, "referenceId": "s0"}]});
+             "httpHeaders": {}, "httpStatusCode": 200, "referenceId": "q0"}]});
         org.on("/composite", [reply(200, answers.to_string()), refuse(403, "API_DISABLED_FOR_ORG", "no")]);
         let client = org.client().await;
         let described = client.describe_many(&["Account", "Gone__c", "Lost__c"]).await;

@@ -50,7 +50,7 @@ impl Row {
     }
 }
 
-fn judge(rows: &[Row]) {
+fn table(rows: &[Row]) -> String {
     let mut table = format!("{:<34} {:>8} {:>8} {:>7}  planned\n", "configuration", "planned", "used", "off");
     for row in rows {
         let off = format!("{:+.0} %", row.difference());
@@ -61,10 +61,7 @@ fn judge(rows: &[Row]) {
         )
         .unwrap();
     }
-    println!("{table}");
-    for row in rows {
-        assert!(row.difference().abs() <= 15.0, "{} is off by {:.0} %\n{table}", row.what, row.difference());
-    }
+    table
 }
 
 /// Plans, runs to the end, compares; and once more from where that run stopped.
@@ -98,7 +95,11 @@ async fn the_plans_calls_are_within_15_percent_of_what_the_runs_then_used() {
     small_objects_by_rest(&mut rows).await;
     large_objects_by_bulk(&mut rows).await;
     mixed_with_a_live_stretch(&mut rows).await;
-    judge(&rows);
+    let table = table(&rows);
+    eprintln!("{table}");
+    for row in &rows {
+        assert!(row.difference().abs() <= 15.0, "{} is off by {:.0} %\n{table}", row.what, row.difference());
+    }
 }
 
 async fn small_objects_by_rest(rows: &mut Vec<Row>) {
@@ -141,7 +142,7 @@ async fn mixed_with_a_live_stretch(rows: &mut Vec<Row>) {
         &[("Account", 6_000), ("Contact", 500), ("Campaign", 50), ("Product2", 50), ("Invoice__c", 40)];
     let stage = Stage::of(Setup { rows: sizes, ..Setup::new(objects) }).await;
     // An interval that a slow machine's own time does not stretch by much.
-    stage.rewrite("interval: 1s, max_interval: 1s", "interval: 5s, max_interval: 5s");
+    stage.rewrite("interval: 1s, max_interval: 1s", "interval: 2s, max_interval: 2s");
     stage.control("pubsub/settings", json!({"keepaliveSeconds": 5})).await;
     // What a day brings to Account, as the plan will find it: in a stretch one change each 15 s.
     let ids = stage.ids("Account", 5_760);
@@ -221,7 +222,7 @@ async fn fifty_objects_are_checked_in_ten_seconds_by_few_calls() {
         let (took, calls) = (began.elapsed(), billed(&stage).await - before);
         assert_eq!(code, Some(0), "{report}{words}");
         assert_eq!(report.lines().filter(|line| line.starts_with("✓ object ")).count(), 50, "{report}");
-        println!("check of 50 objects, 40 ms a call: {:.1} s, {calls} calls", took.as_secs_f64());
+        eprintln!("check of 50 objects, 40 ms a call: {:.1} s, {calls} calls", took.as_secs_f64());
         assert!(calls <= 25, "{calls} calls");
         best = best.min(took);
     }

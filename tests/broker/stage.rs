@@ -126,6 +126,13 @@ impl Stage {
         Running::start(self.command(arguments))
     }
 
+    /// The same with a variable of its own.
+    pub fn start_with(&self, arguments: &[&str], name: &str, value: &str) -> Running {
+        let mut command = self.command(arguments);
+        command.env(name, value);
+        Running::start(command)
+    }
+
     pub fn topic(&self, object: &str) -> String {
         format!("{}.{object}", self.name)
     }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::kafka::Cluster;
 use super::objects::{Examined, Org};
 use super::schemas::{Becomes, PlannedSubject};
-use crate::capture::forecast::{Costs, Door, Following, Outlook, Sharing};
+use crate::capture::forecast::{Costs, Door, Following, Outlook};
 use crate::cli::output::{Table, count};
 use crate::config::{After, Method, Settings};
 use crate::domain::{Position, Stamp, State};
@@ -111,7 +111,7 @@ pub(super) fn make(
     let stands = |object: &Examined| cluster.positions.get(&*object.chosen.name);
     let outlooks: Vec<Outlook> =
         org.objects.iter().map(|object| outlook(object, stands(object), org.now)).collect();
-    let forecast = forecast(&start, &outlooks, &Sharing::default(), &Pace::default());
+    let forecast = forecast(&start, &outlooks, &Pace::default());
     let objects = org.objects.iter().enumerate();
     let objects = objects.map(|(place, object)| planned(settings, object, stands(object), &forecast, place));
     let left_out = org
@@ -348,7 +348,7 @@ fn sum(calls: &PlannedCalls) -> String {
             }
             if calls.a_day.total > budget.calls_a_day {
                 text.push_str(
-                    "  following is more than the budget: changes would come later than the intervals say\n",
+                    "  following is more than the budget: polls are then further apart, and changes come later\n",
                 );
             }
         }
