@@ -76,6 +76,11 @@ impl Stage {
         Self { simulator, name, folder }
     }
 
+    /// For a pipeline in this process.
+    pub fn settings(&self) -> sf2kafka::config::Settings {
+        sf2kafka::config::load(&self.folder.join("crm.yaml")).unwrap()
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sf2kafka"));
         command.args(arguments).arg("-c").arg(self.folder.join("crm.yaml")).env_remove("SF2KAFKA_LOG");
