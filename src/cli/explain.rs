@@ -25,12 +25,12 @@ pages! {
     "api-disabled" "api-limit-reached" "bulk-job-failed" "bulk-job-gone" "bulk-refused" "commit-failed"
     "config-invalid" "control-record-unreadable" "control-topic-changed" "deletions-lost"
     "differences-found" "event-unreadable" "events-limit-reached" "field-unknown" "internal"
-    "kafka-misconfigured" "kafka-refused" "kafka-unavailable" "load-incomplete" "login-refused"
+    "kafka-misconfigured" "kafka-refused" "kafka-unavailable" "load-incomplete" "login-needed" "login-refused"
     "network-failed" "object-forbidden" "object-unknown" "object-unsupported" "pubsub-unavailable"
     "query-locator-gone" "query-refused" "query-timeout" "record-too-large" "registry-refused"
     "registry-unavailable" "replay-id-expired" "reply-truncated" "reply-unreadable" "salesforce-throttled"
     "salesforce-unavailable" "schema-unsupported" "secret-missing" "session-expired" "shard-fenced"
-    "shard-lost" "subscription-refused" "too-many-ids" "topic-missing" "usage" "value-unfit"
+    "shard-lost" "subscription-refused" "token-store-failed" "too-many-ids" "topic-missing" "usage" "value-unfit"
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {

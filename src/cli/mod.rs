@@ -8,6 +8,7 @@ mod demo;
 mod discover;
 mod explain;
 mod logging;
+mod login;
 mod offsets;
 mod output;
 mod progress;
@@ -45,6 +46,8 @@ enum Command {
     Run(run::Arguments),
     /// Test everything a run needs: a tick or a cross per line
     Check(check::Arguments),
+    /// Log in by a browser and keep the login; other kinds of login are tried, and told who they are
+    Login(login::Arguments),
     /// List the org's objects: rows, how each would be captured, and why some cannot be
     Discover(discover::Arguments),
     /// Where every object stands, from the control topic
@@ -94,6 +97,7 @@ fn run(command: Command, bars: &MultiProgress) -> Result<Outcome> {
         Command::Demo(arguments) => demo::run(&arguments, bars),
         Command::Run(arguments) => run::run(&arguments, bars),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Login(arguments) => login::run(&arguments),
         Command::Discover(arguments) => discover::run(&arguments, bars),
         Command::Offsets(arguments) => offsets::run(arguments),
         Command::Simulator(arguments) => simulator::run(&arguments),
@@ -106,7 +110,7 @@ impl Command {
         match self {
             Self::Run(_) | Self::Simulator(_) => logging::Voice::Pipeline,
             Self::Demo(_) => logging::Voice::Show,
-            Self::Check(_) | Self::Discover(_) | Self::Offsets(_) | Self::Explain(_) => {
+            Self::Check(_) | Self::Login(_) | Self::Discover(_) | Self::Offsets(_) | Self::Explain(_) => {
                 logging::Voice::Answer
             }
         }

@@ -9,79 +9,28 @@ use url::Url;
 
 use super::reader::{Section, Text};
 use super::{
-    Auth, BudgetSettings, Delivery, KafkaSettings, PubsubSettings, RegistrySettings, SalesforceSettings,
-    Secret, TopicSettings, origin,
+    BudgetSettings, Delivery, KafkaSettings, PubsubSettings, RegistrySettings, SalesforceSettings, Secret,
+    TopicSettings, login, origin,
 };
 
 const LOGIN_HINT: &str = "for example `login.salesforce.com`, or your My Domain `acme.my.salesforce.com`";
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Login {
-    ClientCredentials,
-    AccessToken,
-}
-
-pub(super) fn salesforce(section: Section<'_>) -> Option<SalesforceSettings> {
-    let hint = "`client-credentials` with client_id and client_secret, or `access-token`";
-    let login = section.demand("auth", hint, |section| {
-        section.choice(
-            "auth",
-            &[
-                ("client-credentials", Some(Login::ClientCredentials)),
-                ("access-token", Some(Login::AccessToken)),
-                ("authorization-code", None),
-                ("jwt-bearer", None),
-                ("refresh-token", None),
-                ("password", None),
-            ],
-        )
-    });
-    let of_clients = login == Some(Login::ClientCredentials);
-    let of_tokens = login == Some(Login::AccessToken);
-
+/// `pipeline` names the file that a login is kept in, unless the section names another.
+pub(super) fn salesforce(section: Section<'_>, pipeline: &str) -> Option<SalesforceSettings> {
+    let method = login::method(&section);
+    let by_token = method == Some(login::Method::AccessToken);
     let text = |key, needed, hint| if needed { section.required(key, hint) } else { section.text(key) };
-    let login_origin = text("login_domain", of_clients, LOGIN_HINT)
+    let login_origin = text("login_domain", method.is_some() && !by_token, LOGIN_HINT)
         .and_then(|text| taken(&section, "login_domain", origin::login(&text.text), &text));
-    let instance =
-        text("instance", of_tokens, "an access token is good for one instance only: give its host")
-            .and_then(|text| taken(&section, "instance", origin::instance(&text.text), &text));
-
-    let client_id =
-        text("client_id", of_clients, "the consumer key of the External Client App or Connected App");
-    let secret = |key, needed, hint| {
-        if needed { section.required_secret(key, hint) } else { section.secret(key) }
-    };
-    let client_secret = secret("client_secret", of_clients, "give `client_secret` or `client_secret_file`");
-    let access_token = secret("access_token", of_tokens, "give `access_token` or `access_token_file`");
-    if of_clients {
-        not_of(&section, "client-credentials", &["access_token", "access_token_file"]);
-    }
-    if of_tokens {
-        not_of(&section, "access-token", &["client_id", "client_secret", "client_secret_file"]);
-    }
-    section.not_yet(&[
-        ("username", OTHER_LOGIN),
-        ("password", OTHER_LOGIN),
-        ("password_file", OTHER_LOGIN),
-        ("security_token", OTHER_LOGIN),
-        ("security_token_file", OTHER_LOGIN),
-        ("refresh_token", OTHER_LOGIN),
-        ("refresh_token_file", OTHER_LOGIN),
-        ("private_key_file", OTHER_LOGIN),
-        ("token_store", OTHER_LOGIN),
-        ("token_key_file", OTHER_LOGIN),
-    ]);
+    let instance = text("instance", by_token, "an access token is good for one instance only: give its host")
+        .and_then(|text| taken(&section, "instance", origin::instance(&text.text), &text));
+    let auth = login::auth(&section, method, pipeline);
     let api_version = api_version(&section);
     let pubsub = pubsub(section.section("pubsub"));
     let budget = budget(section.section("budget"));
     section.finish();
 
-    let auth = match login? {
-        Login::ClientCredentials => {
-            Auth::ClientCredentials { client_id: client_id?.text, client_secret: client_secret? }
-        }
-        Login::AccessToken => Auth::AccessToken { access_token: access_token? },
-    };
+    let auth = auth?;
     let login_origin = match (login_origin, &instance) {
         (Some(origin), _) => origin,
         (None, Some((origin, _))) => origin.clone(),
@@ -94,8 +43,6 @@ pub(super) fn salesforce(section: Section<'_>) -> Option<SalesforceSettings> {
     Some(SalesforceSettings { login_origin, instance, instance_label, auth, api_version, pubsub, budget })
 }
 
-const OTHER_LOGIN: &str = "this version logs in by `auth: client-credentials` or `auth: access-token`";
-
 fn taken<T>(section: &Section<'_>, key: &str, value: Result<T, origin::Refusal>, text: &Text) -> Option<T> {
     let refuse = |(why, hint): origin::Refusal| {
         // The value of a variable is not shown.
@@ -104,17 +51,6 @@ fn taken<T>(section: &Section<'_>, key: &str, value: Result<T, origin::Refusal>,
         section.context().problem(text.place, format!("`salesforce.{key}`: {why}"), Some(hint));
     };
     value.map_err(refuse).ok()
-}
-
-fn not_of(section: &Section<'_>, auth: &str, keys: &[&str]) {
-    for key in keys.iter().filter(|key| section.has(key)) {
-        let message = format!("`salesforce.{key}` has no use with `auth: {auth}`");
-        section.context().problem(
-            section.place_of(key),
-            message,
-            Some("leave it out, or choose another `auth`"),
-        );
-    }
 }
 
 fn api_version(section: &Section<'_>) -> String {

@@ -52,15 +52,15 @@ pub(super) fn read(text: &str, context: &Context<'_>) -> Result<Settings> {
 
 fn whole(top: &Section<'_>) -> Option<Settings> {
     let name = name(top);
-    let salesforce = connection::salesforce(top.section("salesforce"));
+    // Without a name the rest is still read, so that all problems are named at once.
+    let pipeline = name.clone().unwrap_or_else(|| "pipeline".to_owned());
+    let salesforce = connection::salesforce(top.section("salesforce"), &pipeline);
     let kafka = connection::kafka(top.section("kafka"));
     let registry = connection::registry(top.section("schema_registry"));
     let http = http(top.section("http"));
     let naming = top.section("naming");
     naming.choice("fields", &[("keep", Some(())), ("single-underscore", None)]);
     naming.finish();
-    // Without a name the rest is still read, so that all problems are named at once.
-    let pipeline = name.clone().unwrap_or_else(|| "pipeline".to_owned());
     let mut events = platform_events::listed(top);
     let chosen = objects::chosen(top, &pipeline, events.is_empty());
     platform_events::check_names(top.context(), &mut events, &chosen.objects);

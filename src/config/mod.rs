@@ -2,11 +2,12 @@
 //!
 //! Comes in: a YAML file, environment, secret files. Goes out: [`Settings`], checked. Never: a secret in a message.
 //! [`load`] goes through `tree` (YAML with positions), `reader` (one key after the other), `file`, `connection`,
-//! `objects`, `platform_events` (what each key means).
+//! `login`, `objects`, `platform_events` (what each key means).
 
 mod connection;
 mod duration;
 mod file;
+mod login;
 mod objects;
 mod origin;
 mod platform_events;

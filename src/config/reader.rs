@@ -121,12 +121,17 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// A path as people write it: from the configuration file on, or from the home directory.
+    pub fn path(&self, text: &str) -> PathBuf {
+        match (text.strip_prefix("~/"), (self.environment)("HOME")) {
+            (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
+            _ => self.directory.join(text),
+        }
+    }
+
     /// A secret's file, without the newline that editors put at its end.
     pub fn secret_file(&self, path: &Text) -> Option<Secret> {
-        let expanded = match (path.text.strip_prefix("~/"), (self.environment)("HOME")) {
-            (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
-            _ => self.directory.join(&path.text),
-        };
+        let expanded = self.path(&path.text);
         let refuse = |why: String| {
             let message = format!("secret file {}: {why}", expanded.display());
             let hint = "the file must be readable by this user and hold nothing but the secret";

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use url::Url;
@@ -67,10 +68,81 @@ impl SalesforceSettings {
     }
 }
 
+/// How to log in.
 #[derive(Clone, Debug)]
 pub enum Auth {
-    ClientCredentials { client_id: String, client_secret: Secret },
-    AccessToken { access_token: Secret },
+    ClientCredentials {
+        client_id: String,
+        client_secret: Secret,
+    },
+    AccessToken {
+        access_token: Secret,
+    },
+    /// A person logged in once, by `sf2kafka login`; the refresh token it gave is in the store.
+    AuthorizationCode {
+        app: App,
+        /// As the app has it, byte for byte; none: `/services/oauth2/success` at the login host.
+        callback_url: Option<String>,
+        /// Default true.
+        pkce: bool,
+        token_store: PathBuf,
+    },
+    /// A refresh token that somebody else got.
+    RefreshToken {
+        app: App,
+        refresh_token: Secret,
+        /// Where its successors are kept; none: it has none, the app does not rotate.
+        token_store: Option<PathBuf>,
+    },
+    JwtBearer {
+        client_id: String,
+        username: String,
+        /// PEM.
+        private_key: Secret,
+        /// None: `https://login.salesforce.com`, or `https://test.salesforce.com` for a sandbox.
+        audience: Option<String>,
+    },
+    Password {
+        client_id: String,
+        client_secret: Secret,
+        username: String,
+        password: Secret,
+        security_token: Option<Secret>,
+    },
+}
+
+impl Auth {
+    /// As the configuration spells it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::ClientCredentials { .. } => "client-credentials",
+            Self::AccessToken { .. } => "access-token",
+            Self::AuthorizationCode { .. } => "authorization-code",
+            Self::RefreshToken { .. } => "refresh-token",
+            Self::JwtBearer { .. } => "jwt-bearer",
+            Self::Password { .. } => "password",
+        }
+    }
+
+    /// The file that keeps this login's refresh token.
+    pub fn token_store(&self) -> Option<&Path> {
+        match self {
+            Self::AuthorizationCode { token_store, .. } => Some(token_store),
+            Self::RefreshToken { token_store, .. } => token_store.as_deref(),
+            Self::ClientCredentials { .. }
+            | Self::AccessToken { .. }
+            | Self::JwtBearer { .. }
+            | Self::Password { .. } => None,
+        }
+    }
+}
+
+/// An External Client App or Connected App.
+#[derive(Clone, Debug)]
+pub struct App {
+    pub client_id: String,
+    /// None if the app does not require one.
+    pub client_secret: Option<Secret>,
 }
 
 /// Where change events come from.

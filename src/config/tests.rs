@@ -133,7 +133,7 @@ fn a_change_to_one_line_of_a_good_file_is_refused_at_that_line() {
         ("name: crm\n", "", 1, "`name` is missing"),
         ("login_domain: acme.my.salesforce.com", "login_domain: http://acme.com", 3, "plain http"),
         ("login_domain: acme.my.salesforce.com", "login_domain: acme", 3, "`acme` is no host"),
-        ("auth: client-credentials", "auth: password", 4, "`salesforce.auth: password` is not available"),
+        ("auth: client-credentials", "auth: jwt_bearer", 4, "knows no value"),
         ("auth: client-credentials", "auth: client_credentials", 4, "knows no value"),
         ("  auth: client-credentials\n", "", 2, "`auth` is missing in `salesforce`"),
         ("  client_id: ${SF_CLIENT_ID}\n", "", 2, "`client_id` is missing in `salesforce`"),
@@ -322,6 +322,84 @@ fn an_access_token_needs_its_instance_and_nothing_else() {
     assert_eq!(settings.login_origin.as_str(), "https://um1.salesforce.com/");
     let (error, _) = refused(&text.replace("  instance", "  client_id: x\n  instance"));
     assert!(error.contains("`salesforce.client_id` has no use with `auth: access-token`"), "{error}");
+}
+
+/// The minimal file with another login.
+fn login(auth: &str, more: &str) -> Result<SalesforceSettings, crate::Error> {
+    let text = MINIMAL.replace("client-credentials", auth).replace("kafka:\n", &format!("{more}kafka:\n"));
+    let home = |name: &str| if name == "HOME" { Some("/home/me".to_owned()) } else { environment(name) };
+    read(&text, &Context::new("crm.yaml".to_owned(), PathBuf::from("/etc/sf2kafka"), &home))
+        .map(|settings| settings.salesforce)
+}
+
+#[test]
+fn a_login_by_browser_is_kept_in_the_home_directory_unless_a_file_is_named() {
+    let Auth::AuthorizationCode { app, callback_url: None, pkce: true, token_store } =
+        login("authorization-code", "").unwrap().auth
+    else {
+        panic!("another auth")
+    };
+    assert_eq!(app.client_secret.unwrap().expose(), "the-secret");
+    assert_eq!(token_store, Path::new("/home/me/.config/sf2kafka/crm.json"));
+    let given = "  token_store: tokens/crm.json\n  pkce: false\n  callback_url: http://localhost:1717/OauthRedirect\n";
+    let Auth::AuthorizationCode { callback_url: Some(url), pkce: false, token_store, .. } =
+        login("authorization-code", given).unwrap().auth
+    else {
+        panic!("another auth")
+    };
+    assert_eq!(url, "http://localhost:1717/OauthRedirect");
+    assert_eq!(token_store, Path::new("/etc/sf2kafka/tokens/crm.json"));
+    // Nowhere to keep it.
+    let (error, hint) = refused(&MINIMAL.replace("client-credentials", "authorization-code"));
+    assert!(error.contains("there is no home directory to keep it in"), "{error}");
+    assert!(hint.contains("outlives the program"), "{hint}");
+}
+
+#[test]
+fn each_login_takes_its_own_keys() {
+    let refresh = login("refresh-token", "  refresh_token: r\n  token_store: none\n").unwrap().auth;
+    assert!(matches!(&refresh, Auth::RefreshToken { refresh_token, token_store: None, .. }
+        if refresh_token.expose() == "r"));
+    let kept = login("refresh-token", "  refresh_token: r\n").unwrap().auth;
+    assert_eq!(kept.token_store(), Some(Path::new("/home/me/.config/sf2kafka/crm.json")));
+    let jwt = |more: &str| {
+        let text = MINIMAL
+            .replace("client-credentials", "jwt-bearer")
+            .replace("  client_secret: ${SF_CLIENT_SECRET}\n", more);
+        load_text(&text).map(|settings| settings.salesforce.auth)
+    };
+    let auth = jwt("  username: me@acme.example\n  private_key: k\n").unwrap();
+    assert!(
+        matches!(&auth, Auth::JwtBearer { username, audience: None, .. } if username == "me@acme.example")
+    );
+    let password = "  username: me\n  password: p\n  security_token: t\n";
+    let Auth::Password { security_token, .. } = login("password", password).unwrap().auth else {
+        panic!("another auth")
+    };
+    assert_eq!(security_token.unwrap().expose(), "t");
+    assert!(!format!("{:?}", login("password", password).unwrap()).contains("\"t\""));
+
+    for (auth, more, message) in [
+        ("refresh-token", "", "`refresh_token` is missing in `salesforce`"),
+        ("jwt-bearer", "", "`username` is missing in `salesforce`"),
+        ("jwt-bearer", "  username: me\n", "`private_key` is missing in `salesforce`"),
+        ("password", "  username: me\n", "`password` is missing in `salesforce`"),
+        (
+            "client-credentials",
+            "  username: me\n",
+            "`salesforce.username` has no use with `auth: client-credentials`",
+        ),
+        ("authorization-code", "  refresh_token: r\n", "`salesforce.refresh_token` has no use with"),
+        ("client-credentials", "  token_store: x\n", "`salesforce.token_store` has no use with"),
+        ("authorization-code", "  token_store: none\n", "the login would be lost at once"),
+        ("authorization-code", "  token_store: kafka\n", "`salesforce.token_store: kafka` is not available"),
+        ("authorization-code", "  callback_url: oob\n", "`oob` is no http address"),
+        ("authorization-code", "  callback_url: http://acme.example/cb\n", "by plain http"),
+        ("authorization-code", "  pkce: no\n", "`no` is not `true` or `false`"),
+    ] {
+        let error = login(auth, more).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("crm.yaml:") && error.contains(message), "{auth} {more}\n{error}");
+    }
 }
 
 #[test]

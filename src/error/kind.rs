@@ -10,6 +10,8 @@ pub enum Kind {
     ConfigInvalid,
     SecretMissing,
     LoginRefused,
+    LoginNeeded,
+    TokenStoreFailed,
     SessionExpired,
     ApiDisabled,
     SalesforceUnavailable,
@@ -60,6 +62,8 @@ impl Kind {
         Self::ConfigInvalid,
         Self::SecretMissing,
         Self::LoginRefused,
+        Self::LoginNeeded,
+        Self::TokenStoreFailed,
         Self::SessionExpired,
         Self::ApiDisabled,
         Self::SalesforceUnavailable,
@@ -110,6 +114,8 @@ impl Kind {
             Self::ConfigInvalid => "config-invalid",
             Self::SecretMissing => "secret-missing",
             Self::LoginRefused => "login-refused",
+            Self::LoginNeeded => "login-needed",
+            Self::TokenStoreFailed => "token-store-failed",
             Self::SessionExpired => "session-expired",
             Self::ApiDisabled => "api-disabled",
             Self::SalesforceUnavailable => "salesforce-unavailable",
@@ -165,6 +171,10 @@ impl Kind {
             Self::SecretMissing => "set the environment variable or the file that the configuration names",
             Self::LoginRefused => {
                 "check client id, secret and login domain; `sf2kafka check -c FILE` shows what Salesforce answers"
+            }
+            Self::LoginNeeded => "log in: `sf2kafka login -c FILE`",
+            Self::TokenStoreFailed => {
+                "check `salesforce.token_store`: a file on storage that outlives the program, in a folder that this user may write"
             }
             Self::SessionExpired => {
                 "nothing to do unless it repeats: then give the integration user API access, or a fresh access token"

@@ -86,6 +86,8 @@ impl Kind {
             | Self::ConfigInvalid
             | Self::SecretMissing
             | Self::LoginRefused
+            | Self::LoginNeeded
+            | Self::TokenStoreFailed
             | Self::ApiDisabled
             | Self::KafkaRefused
             | Self::KafkaMisconfigured

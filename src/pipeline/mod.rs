@@ -165,7 +165,7 @@ async fn plan(
     board: &Board,
     options: Options,
 ) -> Result<Vec<Chosen>> {
-    client.check_instance_label().await?;
+    client.prove().await?;
     let mut chosen = choose(client, settings).await?;
     choose_live(pubsub, &mut chosen, options.once).await?;
     for object in &chosen {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -21,7 +21,7 @@ use crate::status::Board;
 use super::allowance::{Allowance, Governor};
 use super::company::{Company, Seat, Seats};
 use super::describe::Metadata;
-use super::fault::{Area, Fault};
+use super::fault::{Area, Cure, Fault};
 use super::login::origin_of;
 use super::session::Sessions;
 use super::transport::Call;
@@ -29,6 +29,26 @@ use super::transport::Call;
 /// Makes ring the process's TLS provider; a provider that is already there stays.
 pub fn install_tls() {
     let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+fn http_client() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(20))
+        .tcp_keepalive(Duration::from_secs(30))
+        .user_agent(concat!("sf2kafka/", env!("CARGO_PKG_VERSION")))
+}
+
+/// Logins are few, and renewed in runtimes of their own: a connection that was kept would belong to one that is gone.
+pub(super) fn login_http() -> Result<reqwest::Client, Fault> {
+    http_client()
+        .pool_max_idle_per_host(0)
+        .build()
+        .map_err(|_| Fault::new(Kind::Internal, Cure::None, "the http client cannot be made"))
+}
+
+fn no_http(error: reqwest::Error) -> Error {
+    Error::new(Kind::Internal, "the http client cannot be made").source(error.without_url())
 }
 
 /// What calls are for: counted apart, and followed changes go before loads.
@@ -152,26 +172,19 @@ impl Client {
 
     pub async fn connect_with(settings: &SalesforceSettings, pace: Pace) -> Result<Self> {
         let client = Self::log_in(settings, pace).await?;
-        client.check_instance_label().await?;
+        client.prove().await?;
         Ok(client)
     }
 
-    /// The same without a billed call: whether the org is the one that is meant is not known yet
-    /// ([`Self::check_instance_label`]).
+    /// The same without a billed call: whether a login that was kept is still good, and the org the one that is meant, is
+    /// not known before [`Self::prove`].
     pub async fn log_in(settings: &SalesforceSettings, pace: Pace) -> Result<Self> {
         install_tls();
-        let http = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(Duration::from_secs(20))
-            .tcp_keepalive(Duration::from_secs(30))
-            .user_agent(concat!("sf2kafka/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| {
-                Error::new(Kind::Internal, "the http client cannot be made").source(error.without_url())
-            })?;
+        let http = http_client().build().map_err(no_http)?;
+        let of_logins = login_http().map_err(|fault| fault.into_error("login"))?;
         let seats = Arc::<Seats>::default();
         let governor = Arc::new(Governor::new(&settings.budget, pace.day, &seats));
-        let sessions = Sessions::open(settings.clone(), http.clone(), Arc::clone(&governor), &pace)
+        let sessions = Sessions::open(settings.clone(), of_logins, Arc::clone(&governor), &pace)
             .await
             .map_err(|fault| fault.into_error(&format!("login at {}", origin_of(&settings.login_origin))))?;
         let company = Arc::new(Company::new(seats));
@@ -247,8 +260,25 @@ impl Client {
         Ok(self.server_time())
     }
 
+    /// Uses the login, as far as that is needed to know that it is good and leads to the org that is meant.
+    pub async fn prove(&self) -> Result<()> {
+        self.prove_kept_session().await?;
+        self.check_instance_label().await
+    }
+
+    /// A session that was kept from earlier is used once, so that one that is over is renewed here and not in the middle
+    /// of something: who connects wants to hear that the login is good.
+    async fn prove_kept_session(&self) -> Result<()> {
+        if !self.sessions().current().is_kept {
+            return Ok(());
+        }
+        let mut call = Call::get(Area::Versions, "using the kept login", self.data_path("/limits"));
+        call.also = &[StatusCode::FORBIDDEN, StatusCode::NOT_FOUND];
+        self.fetch(&call, |_| Ok(())).await
+    }
+
     /// A bare label (`UM1`) is checked against the org's own word for its instance.
-    pub async fn check_instance_label(&self) -> Result<()> {
+    async fn check_instance_label(&self) -> Result<()> {
         #[derive(Deserialize)]
         struct Answer {
             records: Vec<Organization>,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 use super::{Client, Pace};
 use crate::config::{Auth, SalesforceSettings, Secret};
@@ -22,6 +23,8 @@ pub struct Reply {
     body: Vec<u8>,
     /// Send only so many bytes of the body, then close.
     cut: Option<usize>,
+    /// Send it only when there is a permit.
+    held: Option<Arc<Semaphore>>,
 }
 
 pub fn reply(status: u16, body: impl Into<Vec<u8>>) -> Reply {
@@ -37,6 +40,12 @@ impl Reply {
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.headers.retain(|(have, _)| have != name);
         self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// It takes effect, and its answer waits for a permit.
+    pub fn held_by(mut self, gate: &Arc<Semaphore>) -> Self {
+        self.held = Some(Arc::clone(gate));
         self
     }
 
@@ -162,6 +171,9 @@ impl Org {
             head,
         };
         let reply = self.answer(request);
+        if let Some(gate) = &reply.held {
+            gate.acquire().await.unwrap().forget();
+        }
         let sent = reply.cut.unwrap_or(reply.body.len());
         let mut head = format!("HTTP/1.1 {} X\r\nconnection: close\r\n", reply.status);
         if !matches!(reply.status, 204 | 304) {

@@ -1,8 +1,9 @@
 //! The one session all calls share, and the one place that renews it.
 //!
 //! Comes in: grants from `login`. Goes out: the current [`Session`] for each request. Sessions are counted: who met
-//! a 401 with session n asks for a newer one than n, the first asker logs in, all others get what it got. Never:
-//! two logins at once, or a login storm after a refusal.
+//! a 401 with session n asks for a newer one than n, the first asker logs in, all others get what it got. A session is
+//! renewed when it is refused, never ahead of time: a refresh ends the session before it, and with that the pages of all
+//! open queries. Never: two logins at once, or a login storm after a refusal.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -11,12 +12,12 @@ use http::HeaderValue;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::config::{Auth, SalesforceSettings};
+use crate::config::{SalesforceSettings, Secret};
 use crate::error::Kind;
 
 use super::allowance::Governor;
 use super::fault::{Cure, Fault};
-use super::login::{Grant, ask_grant};
+use super::login::{Grant, Login};
 use super::transport::Backoff;
 use super::{Pace, Purpose};
 
@@ -25,8 +26,12 @@ pub(super) struct Session {
     pub authorization: HeaderValue,
     /// The token alone, marked sensitive.
     pub access_token: HeaderValue,
+    token: Secret,
     pub origin: String,
     pub org_id: String,
+    pub user_id: Option<String>,
+    /// It was kept from earlier, and may be over.
+    pub is_kept: bool,
     pub number: u64,
 }
 
@@ -50,8 +55,11 @@ impl Session {
         Ok(Self {
             authorization,
             access_token,
+            token: grant.token.clone(),
             origin: grant.origin.clone(),
             org_id: grant.org_id.clone(),
+            user_id: grant.user_id.clone(),
+            is_kept: grant.is_kept,
             number,
         })
     }
@@ -62,8 +70,7 @@ impl Session {
 const REFUSAL_STANDS: Duration = Duration::from_secs(10);
 
 pub(super) struct Sessions {
-    settings: SalesforceSettings,
-    http: reqwest::Client,
+    login: Arc<Login>,
     governor: Arc<Governor>,
     current: RwLock<Arc<Session>>,
     /// Held while logging in; the last refusal.
@@ -71,19 +78,21 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
+    /// `http` must pool no connections.
     pub async fn open(
         settings: SalesforceSettings,
         http: reqwest::Client,
         governor: Arc<Governor>,
         pace: &Pace,
     ) -> Result<Self, Fault> {
-        let grant = patient_grant(&http, &settings, &governor, pace).await?;
+        let login = Login::new(settings, http);
+        let grant = patient_grant(&login, None, &governor, pace).await?;
         let current = RwLock::new(Arc::new(Session::new(&grant, 1)?));
-        Ok(Self { settings, http, governor, current, renewing: Mutex::new(None) })
+        Ok(Self { login, governor, current, renewing: Mutex::new(None) })
     }
 
     pub fn settings(&self) -> &SalesforceSettings {
-        &self.settings
+        self.login.settings()
     }
 
     pub fn current(&self) -> Arc<Session> {
@@ -91,10 +100,7 @@ impl Sessions {
     }
 
     pub fn can_renew(&self) -> bool {
-        match self.settings.auth {
-            Auth::ClientCredentials { .. } => true,
-            Auth::AccessToken { .. } => false,
-        }
+        self.login.can_renew()
     }
 
     /// A session newer than number `refused`.
@@ -116,14 +122,14 @@ impl Sessions {
                 Cure::None,
                 "Salesforce no longer accepts the access token, and `auth: access-token` cannot get another",
             )
-            .hint("put a fresh access token into the configuration, or use `auth: client-credentials`"));
+            .hint("put a fresh access token into the configuration, or use a login that renews itself, such as `auth: client-credentials`"));
         }
         if let Some((at, fault)) = &*last_refusal
             && at.elapsed() < REFUSAL_STANDS
         {
             return Err(fault.clone());
         }
-        match patient_grant(&self.http, &self.settings, &self.governor, pace).await {
+        match patient_grant(&self.login, Some(&current.token), &self.governor, pace).await {
             Ok(grant) => {
                 let session = Arc::new(Session::new(&grant, current.number + 1)?);
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&session);
@@ -144,15 +150,15 @@ impl Sessions {
 }
 
 async fn patient_grant(
-    http: &reqwest::Client,
-    settings: &SalesforceSettings,
+    login: &Arc<Login>,
+    refused: Option<&Secret>,
     governor: &Governor,
     pace: &Pace,
 ) -> Result<Grant, Fault> {
     let mut backoff = Backoff::new(pace);
     loop {
         governor.count("login", Purpose::Login);
-        let fault = match ask_grant(http, settings, pace).await {
+        let fault = match login.grant(refused, pace).await {
             Ok(grant) => return Ok(grant),
             Err(fault) => fault,
         };

@@ -10,3 +10,4 @@ mod documentation;
 mod golden;
 #[path = "../support/json_schema.rs"]
 mod json_schema;
+mod logins;

@@ -11,4 +11,5 @@ mod day;
 mod late;
 mod life;
 mod million;
+mod refreshes;
 mod stage;

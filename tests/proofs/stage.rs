@@ -81,6 +81,14 @@ impl Stage {
         sf2kafka::config::load(&self.folder.join("crm.yaml")).unwrap()
     }
 
+    /// Somebody changes the configuration.
+    pub fn rewrite(&self, old: &str, new: &str) {
+        let file = self.folder.join("crm.yaml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(old), "{text}");
+        std::fs::write(&file, text.replace(old, new)).unwrap();
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sf2kafka"));
         command.args(arguments).arg("-c").arg(self.folder.join("crm.yaml")).env_remove("SF2KAFKA_LOG");

@@ -4,6 +4,7 @@
 //! data on stdout, words on stderr. It must never touch anything outside the checkout's target directory
 //! and the package clients' own caches, nor end a process that it did not start.
 
+mod browser;
 mod cargo;
 mod check;
 mod child;
@@ -47,6 +48,8 @@ enum Task {
     Kafka(kafka::Arguments),
     /// Published Salesforce clients, their code untouched, against the simulator
     SimClients(sim_clients::Arguments),
+    /// The login in a real browser, as a person does it, against the simulator
+    BrowserLogin(browser::Arguments),
     /// Run the demonstration from a release build
     Demo(demo::Arguments),
     /// Golden files: compare them, or take over what the program produces now
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Task::Check(arguments) => check::run(&arguments),
         Task::Kafka(arguments) => kafka::run(&arguments),
         Task::SimClients(arguments) => sim_clients::run(&arguments),
+        Task::BrowserLogin(arguments) => browser::run(&arguments),
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Golden(arguments) => golden::run(&arguments),
         #[cfg(feature = "codegen")]

@@ -19,7 +19,7 @@ use crate::{child, place, python};
 /// Contact have compound fields, Opportunity has none: Airbyte reads it over Bulk and the others over REST.
 const ROWS: [(&str, u64); 3] = [("Account", 4321), ("Contact", 2500), ("Opportunity", 3210)];
 const API_VERSION: &str = "65.0";
-/// What the simulator knows as its connected app: `ServerConfig::default` in sim/src/http.
+/// What the simulator knows as its connected app: `SimulatorConfig::default` in sim/src/http.
 const CLIENT_ID: &str = "simulator-client";
 const CLIENT_SECRET: &str = "simulator-secret";
 const REFRESH_TOKEN: &str = "5AepSimulatorRefreshToken";
@@ -61,7 +61,8 @@ fn clients() -> PathBuf {
     place::root().join("xtask").join("clients")
 }
 
-fn told<'a>(command: &'a mut Command, simulator: &Simulator) -> &'a mut Command {
+/// What a client has to know about the simulator.
+pub fn told<'a>(command: &'a mut Command, simulator: &Simulator) -> &'a mut Command {
     let objects: Vec<&str> = ROWS.iter().map(|(object, _)| *object).collect();
     command
         .env("SIMULATOR_ORIGIN", simulator.origin())

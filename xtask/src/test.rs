@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything, from provisioning to the last test, on a broker and registry of its own.
 //!
-//! In: a checkout on a machine with cargo, Java 17, Maven, Python 3 and Node. Out: success only if every part
+//! In: a checkout on a machine with cargo, Java 17, Maven, Python 3, Node and Chromium. Out: success only if every part
 //! ran and held, with the time of each. The broker is stopped in every case, also when this process is ended.
 
 use std::process::Command;
@@ -12,14 +12,14 @@ use crate::failure::Result;
 use crate::kafka::{Abandonment, Addresses, Instance};
 use crate::python::Environment;
 use crate::steps::Steps;
-use crate::{cargo, check, child, place, python, sim_clients, terminal};
+use crate::{browser, cargo, check, child, place, python, sim_clients, terminal};
 
 /// Its own instance: a `kafka up` that a person works with is left alone.
 const INSTANCE: &str = "test";
 
 #[derive(Args)]
 pub struct Arguments {
-    /// Passed on to `cargo test`, for example a test's name; then only tests run, no checks, no clients
+    /// Passed on to `cargo test`, for example a test's name; then only tests run, no checks, no clients, no browser
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     only: Vec<String>,
 }
@@ -56,6 +56,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     drop(watch);
     if everything {
         sim_clients::add_to(&mut steps);
+        browser::add_to(&mut steps);
     }
     let outcome = steps.finish("tests");
     // The last line of a run says what ran: cargo's own last line is that of the documentation tests.

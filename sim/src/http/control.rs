@@ -160,6 +160,7 @@ pub(crate) async fn answer(server: &Arc<Server>, call: &Call) -> Response {
             Ok(receipt) => Answer::json(&json!({"ids": receipt.ids.len()})),
             Err(error) => refused(&error.to_string()),
         },
+        (_, ["logins", rest @ ..]) => super::oauth::control(server, call, rest),
         (_, ["pubsub", rest @ ..]) => super::pubsub::answer(server, call, rest),
         _ => unknown(),
     };
@@ -335,7 +336,7 @@ fn settings(server: &Server, call: &Call) -> Answer {
     if let Some(seconds) = order.token_lifetime_seconds {
         logins.lifetime = Duration::from_secs_f64(seconds.max(0.0));
     }
-    logins.rotation = order.rotation.unwrap_or(logins.rotation);
+    logins.app.rotation = order.rotation.unwrap_or(logins.app.rotation);
     if let Some(keeps) = order.cascade_keeps_stamp {
         server.org.set_cascade_keeps_stamp(keeps);
     }

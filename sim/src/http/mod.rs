@@ -32,7 +32,7 @@ use tokio::task::JoinHandle;
 use crate::org::{Org, OrgConfig};
 use crate::pubsub::{Events, Identity, PubSubConfig};
 use fault::Faults;
-use oauth::Logins;
+use oauth::{Logins, Signer};
 use reply::{Answer, error};
 
 /// URI and headers together may have so many bytes; more is 431, or 414 for the URI alone (rest.md 3.1).
@@ -102,14 +102,16 @@ impl Simulator {
         let listener = TcpListener::bind(config.listen).await?;
         let address = listener.local_addr()?;
         let for_pubsub = TcpListener::bind(config.pubsub.listen).await?;
-        let org = Org::new(config.org.clone());
+        let org = Org::new(OrgConfig { username: config.username.clone(), ..config.org.clone() });
+        let now_ms = org.now_ms();
         let server = Arc::new(Server {
             events: Events::new(&org, &config.pubsub),
             org,
             address,
             pubsub_address: for_pubsub.local_addr()?,
             certificate: identity.as_ref().map(|identity| identity.certificate_pem.clone()),
-            logins: Mutex::new(Logins::new(&config)),
+            logins: Mutex::new(Logins::new(&config, address.port(), now_ms)),
+            signer: Signer::new()?,
             queries: Mutex::default(),
             jobs: Mutex::default(),
             jobs_created: AtomicU64::new(0),
@@ -238,6 +240,7 @@ pub(crate) struct Server {
     pub certificate: Option<String>,
     pub config: SimulatorConfig,
     pub logins: Mutex<Logins>,
+    pub signer: Signer,
     pub queries: Mutex<query::Locators>,
     pub jobs: Mutex<BTreeMap<String, Arc<Mutex<bulk::Job>>>>,
     /// Jobs ever created: an id is never given twice.
@@ -270,9 +273,9 @@ impl Server {
         }
     }
 
-    /// Whether the token is a session's, and uses it.
+    /// Whether the token is a session's that may read data, and uses it.
     pub fn has_session(&self, token: &str) -> bool {
-        lock(&self.logins).is_good(token)
+        oauth::may_read(self, token)
     }
 
     pub fn count(&self, kind: &str) {
@@ -370,7 +373,7 @@ async fn answer(server: &Arc<Server>, call: &Call) -> Response {
     }
     let path: Vec<&str> = call.path.iter().map(String::as_str).collect();
     let reply = match path.as_slice() {
-        ["services", "oauth2", rest @ ..] => oauth::answer(server, call, rest),
+        ["services", "oauth2", rest @ ..] => oauth::answer(server, call, rest).await,
         ["id", org, user] => oauth::identity(server, call, org, user),
         ["services", "data"] => rest::versions(),
         ["services", "data", version, rest @ ..] => {
@@ -384,7 +387,7 @@ async fn answer(server: &Arc<Server>, call: &Call) -> Response {
             }
         }
         ["services", "Soap", "u", _] => oauth::soap_login(server, call),
-        _ => reply::not_found(),
+        path => oauth::browser(server, call, path).unwrap_or_else(reply::not_found),
     };
     let limit_info = reply.billed.then(|| {
         let mut settings = lock(&server.settings);

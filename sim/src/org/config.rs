@@ -34,6 +34,8 @@ pub struct OrgConfig {
     pub purge_moves_earliest_date: bool,
     /// LastViewedDate and LastReferencedDate change by themselves as time passes.
     pub view_noise: bool,
+    /// Of the integration user, the first User.
+    pub username: String,
     /// Shown in the URLs of base64 fields.
     pub api_version: String,
 }
@@ -55,6 +57,7 @@ impl Default for OrgConfig {
             delete_log_limit: 50_000,
             purge_moves_earliest_date: false,
             view_noise: false,
+            username: "integration@example.com".to_owned(),
             api_version: "66.0".to_owned(),
         }
     }

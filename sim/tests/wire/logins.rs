@@ -7,10 +7,16 @@ use serde_json::json;
 use crate::client::{self, Answer};
 use crate::{Wire, refusal, soql_target};
 
-const REFRESH: &str =
+pub const REFRESH: &str =
     "grant_type=refresh_token&client_id=simulator-client&client_secret=simulator-secret&refresh_token=";
 
-fn oauth_error(answer: &Answer) -> (u16, String, String) {
+/// From now on the session is one of the grant that is there from the start; it is not rotated by this.
+async fn use_the_grant(wire: &mut Wire) {
+    let token = wire.token_call(&format!("{REFRESH}5AepSimulatorRefreshToken")).await.json();
+    wire.token = token["access_token"].as_str().unwrap().to_owned();
+}
+
+pub fn oauth_error(answer: &Answer) -> (u16, String, String) {
     let json = answer.json();
     let text = |name: &str| json[name].as_str().unwrap().to_owned();
     assert_eq!(answer.header("cache-control"), Some("no-store"));
@@ -99,6 +105,7 @@ async fn without_rotation_a_refresh_token_serves_again_and_again() {
 #[tokio::test]
 async fn a_replayed_refresh_token_kills_the_grant() {
     let mut wire = Wire::start().await;
+    use_the_grant(&mut wire).await;
     wire.control("settings", json!({"rotation": true})).await;
     let first = wire.token_call(&format!("{REFRESH}5AepSimulatorRefreshToken")).await.json();
     let next = first["refresh_token"].as_str().unwrap().to_owned();
@@ -134,22 +141,30 @@ async fn identity_and_userinfo_name_org_and_user() {
     assert!(!identity["urls"]["rest"].as_str().unwrap().contains("{version}"));
     let userinfo = wire.get("/services/oauth2/userinfo").await.json();
     assert_eq!(userinfo["user_id"], user.as_str());
+    let soql = format!("SELECT Username FROM User WHERE Id = '{}'", user.as_str());
+    let record = wire.soql(&soql).await.json();
+    assert_eq!(record["records"][0]["Username"], userinfo["preferred_username"], "the same person");
 }
 
 #[tokio::test]
 async fn a_revoked_refresh_token_takes_its_sessions_along() {
-    let wire = Wire::start().await;
+    let mut wire = Wire::start().await;
+    let other = wire.token.clone();
+    use_the_grant(&mut wire).await;
     let revoked =
         wire.call("POST", "/services/oauth2/revoke?token=5AepSimulatorRefreshToken", &[], "").await.unwrap();
     assert_eq!((revoked.status, revoked.body.len()), (200, 0));
     assert_eq!(wire.get("limits").await.status, 401);
     let unknown = wire.call("POST", "/services/oauth2/revoke?token=what", &[], "").await.unwrap();
     assert_eq!((unknown.status, &unknown.json()["error"]), (400, &json!("invalid_token")));
+    wire.token = other;
+    assert_eq!(wire.get("limits").await.status, 200, "a login by itself goes on");
 }
 
 #[tokio::test]
 async fn query_locators_belong_to_their_session_and_bulk_jobs_do_not() {
     let mut wire = Wire::with_rows(&[("Account", 3_000)]).await;
+    use_the_grant(&mut wire).await;
     wire.control("settings", json!({"rotation": true})).await;
     let page = wire.get(&soql_target("query", "SELECT Id FROM Account")).await.json();
     let next = page["nextRecordsUrl"].as_str().unwrap().to_owned();

@@ -3,11 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at what should not be")]
 
+mod authorize;
 mod bulk;
 mod client;
 mod control;
 mod csv;
 mod faults;
+mod grants;
 mod late;
 mod logins;
 mod queries;

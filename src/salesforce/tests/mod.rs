@@ -6,7 +6,9 @@ mod answers;
 mod bulk;
 mod company;
 mod deletions;
+mod logins;
 mod queries;
+mod refreshes;
 mod sessions;
 
 use super::bulk::PageRequest;

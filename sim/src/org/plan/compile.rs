@@ -261,7 +261,7 @@ impl Context<'_> {
             },
             "FirstName" => Kind::FirstName,
             "LastName" => Kind::LastName,
-            "Username" => numbered("user", 1, "@practice.example"),
+            "Username" => Kind::Username { first: self.config.username.clone() },
             "Alias" | "CommunityNickname" | "FederationIdentifier" => numbered("user", 1, ""),
             "DurableId" => numbered("06m5g000000", 4, ""),
             _ if field.auto_number => {

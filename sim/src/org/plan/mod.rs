@@ -117,6 +117,10 @@ enum Kind {
         after: String,
         width: usize,
     },
+    /// The first user's is what the integration user logs in with.
+    Username {
+        first: String,
+    },
     Line(u32),
     LongText(u32),
     RichText(u32),
@@ -248,6 +252,7 @@ impl Plan {
                     | K::Block { .. }
                     | K::AutoNumber { .. }
                     | K::Numbered { .. }
+                    | K::Username { .. }
                     | K::BlobUrl { .. }
                     | K::Listed(_)
             )
@@ -439,6 +444,8 @@ impl FieldPlan {
             Kind::Numbered { before, after, width } => {
                 Value::Text(format!("{before}{:0width$}{after}", row.sequence).into())
             }
+            Kind::Username { first } if row.sequence == 0 => Value::text(first.clone()),
+            Kind::Username { .. } => Value::Text(format!("user{}@practice.example", row.sequence).into()),
             Kind::Line(length) => generate::line(hash, *length),
             Kind::LongText(length) => generate::long_text(hash, *length),
             Kind::RichText(length) => generate::rich_text(hash, *length),

@@ -1,0 +1,219 @@
+//! Renewing a login that is kept: the refresh token and its successors.
+//!
+//! Comes in: a store, or a refresh token of the configuration. Goes out: grants. What a refresh gave is durable before
+//! it is used; what was begun is marked before it is sent, so that an interruption shows at the next start
+//! (docs/adr/0010-refresh-tokens.md). Never: two refreshes of one login at once, or an answer dropped because its
+//! caller went away.
+
+use std::sync::{Arc, PoisonError};
+
+use crate::config::{App, Auth, Secret};
+use crate::error::Kind;
+
+use super::super::Pace;
+use super::super::fault::{Cure, Fault};
+use super::store::{Access, Asked, Kept, Lock, TokenStore, fingerprint, now};
+use super::token_endpoint::{Answer, Credentials, Request};
+use super::{API, Grant, Login, check_scopes};
+
+/// Whoever reads this has the file; a login that is gone comes back only by a person.
+const LOG_IN: &str = "log in: `sf2kafka login -c FILE`";
+const NEW_TOKEN: &str = "put a new refresh token into the configuration; an app with refresh token rotation gives one to `auth: authorization-code` and `sf2kafka login -c FILE`";
+
+impl Login {
+    /// - The caller is dropped: the renewal goes on, in a thread that the runtime waits for at its end.
+    /// - Another process, or another renewal of this one, was faster: what it stored is taken, nothing is asked.
+    ///
+    /// Held by `a_caller_that_goes_away_does_not_take_the_new_token_along` and `who_waited_takes_what_the_other_got`.
+    pub(super) async fn kept(
+        self: &Arc<Self>,
+        refused: Option<&Secret>,
+        pace: &Pace,
+    ) -> Result<Grant, Fault> {
+        if refused.is_none()
+            && let Some(access) = self.stored_access()?
+        {
+            return Ok(access.into());
+        }
+        let refused = refused.cloned();
+        let (this, pace) = (Arc::clone(self), pace.clone());
+        let renewal = tokio::task::spawn_blocking(move || this.renew(refused.as_ref(), &pace));
+        renewal
+            .await
+            .map_err(|_| Fault::new(Kind::Internal, Cure::None, "the renewal of the login broke off"))?
+    }
+
+    /// What a process before this one, or beside it, works with.
+    fn stored_access(&self) -> Result<Option<Access>, Fault> {
+        match &self.store {
+            Some(store) => Ok(self.read(store)?.access),
+            None => Ok(None),
+        }
+    }
+
+    /// Blocks while it waits for the lock and for Salesforce.
+    fn renew(&self, refused: Option<&Secret>, pace: &Pace) -> Result<Grant, Fault> {
+        // Of its own: the answer must be stored even if the program's runtime is ending.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|_| Fault::new(Kind::Internal, Cure::None, "no runtime for the renewal of the login"))?;
+        let ask = |token: &Secret| {
+            let App { client_id, client_secret } = self.app()?;
+            let who = Credentials { client_id, client_secret: client_secret.as_ref() };
+            runtime.block_on(self.endpoint.ask(&who, Request::Refresh(token), pace))
+        };
+        let Some(store) = &self.store else { return self.renew_unkept(ask) };
+        let lock = store.lock()?;
+        if let Some(grant) = self.store_unsaved(store, &lock)? {
+            return Ok(grant);
+        }
+        let mut kept = self.read(store)?;
+        if let Some(access) = &kept.access
+            && Some(&access.token) != refused
+        {
+            tracing::debug!("another renewal was faster: going on with what it stored");
+            return Ok(access.clone().into());
+        }
+        let before = kept.asked.take().filter(|asked| asked.with == fingerprint(&kept.refresh_token));
+        if let Some(Asked { at, .. }) = &before {
+            tracing::warn!(
+                begun_at = at,
+                store = %store.path().display(),
+                "a refresh of the login was interrupted before its answer was stored: trying the same token again"
+            );
+        }
+        let mark = Asked { with: fingerprint(&kept.refresh_token), at: now() };
+        kept.asked = Some(before.clone().unwrap_or(mark));
+        store.write(&lock, &kept)?;
+        match ask(&kept.refresh_token) {
+            Ok(answer) => self.keep(store, &lock, &kept, answer),
+            Err(fault) => {
+                if was_not_exchanged(&fault) {
+                    kept.asked = before.clone();
+                    store.write(&lock, &kept)?;
+                }
+                Err(self.explain(fault, before.as_ref()))
+            }
+        }
+    }
+
+    /// Durable first, used afterwards.
+    fn keep(&self, store: &TokenStore, lock: &Lock, old: &Kept, answer: Answer) -> Result<Grant, Fault> {
+        let rotated = answer.refresh_token.as_ref().is_some_and(|token| *token != old.refresh_token);
+        let new = Kept {
+            client_id: old.client_id.clone(),
+            refresh_token: answer.refresh_token.unwrap_or_else(|| old.refresh_token.clone()),
+            seed: old.seed.clone(),
+            rotates: old.rotates || rotated,
+            access: answer.origin.as_ref().ok().map(|origin| Access {
+                token: answer.token.clone(),
+                origin: origin.clone(),
+                org_id: answer.org_id.clone(),
+                user_id: answer.user_id.clone(),
+            }),
+            asked: None,
+        };
+        if let Err(fault) = store.write(lock, &new) {
+            *self.unsaved.lock().unwrap_or_else(PoisonError::into_inner) = Some(new);
+            return Err(fault);
+        }
+        tracing::debug!(
+            durable_after_us = answer.read_at.elapsed().as_micros(),
+            rotated,
+            "what the refresh gave is stored"
+        );
+        check_scopes(answer.scopes.as_deref(), &[API])?;
+        answer.origin?;
+        new.access.map(Grant::from).ok_or_else(|| Fault::unreadable("the login's answer has no place"))
+    }
+
+    /// What came while the store took nothing; without it the login would be lost with this process.
+    fn store_unsaved(&self, store: &TokenStore, lock: &Lock) -> Result<Option<Grant>, Fault> {
+        let mut unsaved = self.unsaved.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(kept) = unsaved.as_ref() else { return Ok(None) };
+        store.write(lock, kept)?;
+        Ok(unsaved.take().and_then(|kept| kept.access).map(Grant::from))
+    }
+
+    /// `token_store: none`: good as long as the token stays the same.
+    fn renew_unkept(&self, ask: impl Fn(&Secret) -> Result<Answer, Fault>) -> Result<Grant, Fault> {
+        let Auth::RefreshToken { refresh_token, .. } = &self.settings().auth else {
+            return Err(Fault::new(Kind::Internal, Cure::None, "a login without a store"));
+        };
+        let answer = ask(refresh_token).map_err(|fault| self.explain(fault, None))?;
+        if answer.refresh_token.as_ref().is_some_and(|token| token != refresh_token) {
+            let message = "Salesforce replaced the refresh token, and `token_store: none` has no place for the new one: the one in the configuration is used up";
+            return Err(Fault::new(Kind::TokenStoreFailed, Cure::None, message).hint(
+                "set `salesforce.token_store` to a file on storage that outlives the program, and put a new refresh token into the configuration",
+            ));
+        }
+        Grant::new(answer)
+    }
+
+    fn app(&self) -> Result<&App, Fault> {
+        match &self.settings().auth {
+            Auth::AuthorizationCode { app, .. } | Auth::RefreshToken { app, .. } => Ok(app),
+            _ => Err(Fault::new(Kind::Internal, Cure::None, "this login keeps no refresh token")),
+        }
+    }
+
+    /// What is kept for this configuration; a refresh token of the configuration that is new counts more than what came
+    /// of an older one.
+    fn read(&self, store: &TokenStore) -> Result<Kept, Fault> {
+        let kept = store.read()?;
+        let app = self.app()?;
+        let of_this_app = |kept: &Kept| kept.client_id == app.client_id;
+        if let Auth::RefreshToken { refresh_token, .. } = &self.settings().auth {
+            let seed = Some(fingerprint(refresh_token));
+            return Ok(match kept {
+                Some(kept) if kept.seed == seed && of_this_app(&kept) => kept,
+                _ => Kept {
+                    client_id: app.client_id.clone(),
+                    refresh_token: refresh_token.clone(),
+                    seed,
+                    rotates: false,
+                    access: None,
+                    asked: None,
+                },
+            });
+        }
+        let path = store.path().display();
+        let message = match kept {
+            Some(kept) if of_this_app(&kept) => return Ok(kept),
+            Some(_) => format!("the login in {path} belongs to another app than `salesforce.client_id`"),
+            None => format!("nobody has logged in yet: {path} is not there"),
+        };
+        Err(Fault::new(Kind::LoginNeeded, Cure::None, message).hint(LOG_IN))
+    }
+
+    fn explain(&self, mut fault: Fault, interrupted: Option<&Asked>) -> Fault {
+        if fault.kind != Kind::LoginNeeded {
+            return fault;
+        }
+        let why = match interrupted {
+            Some(Asked { at, .. }) => format!(
+                "the refresh begun at {at} was interrupted before its answer was stored, and what it gave is lost"
+            ),
+            None => "the refresh token is expired, revoked, or was used elsewhere".to_owned(),
+        };
+        fault.message = format!("{why} ({})", fault.message);
+        fault.hint = Some(match &self.settings().auth {
+            Auth::RefreshToken { .. } => NEW_TOKEN,
+            _ => LOG_IN,
+        });
+        fault
+    }
+}
+
+/// Whether a failure leaves no doubt that the token is as it was: nothing was sent, or it was refused for another reason.
+fn was_not_exchanged(fault: &Fault) -> bool {
+    fault.unreachable || matches!(fault.kind, Kind::LoginRefused | Kind::ConfigInvalid)
+}
+
+impl From<Access> for Grant {
+    fn from(access: Access) -> Self {
+        let Access { token, origin, org_id, user_id } = access;
+        Self { token, origin, org_id, user_id, is_kept: true }
+    }
+}
