@@ -6,7 +6,11 @@
 use std::io::{self, IsTerminal, Write};
 
 use indicatif::MultiProgress;
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
 const VARIABLE: &str = "SF2KAFKA_LOG";
 /// What a command logs unless the variable says otherwise.
@@ -41,18 +45,40 @@ pub(super) fn start(format: Format, voice: Voice, bars: &MultiProgress) {
     let wanted = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty());
     let (filter, mistake) = filter(wanted.as_deref(), voice.filter());
     let bars = bars.clone();
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = fmt::layer()
         .with_target(false)
         .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .with_writer(move || BesideBars(bars.clone()));
-    match format {
-        Format::Text => builder.compact().init(),
-        Format::Json => builder.json().flatten_event(true).init(),
-    }
+    let lines = match format {
+        Format::Text => lines.compact().boxed(),
+        Format::Json => lines.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter_fn(|of| may_speak(of.target(), *of.level()))).with_filter(filter))
+        .init();
     if let Some(mistake) = mistake {
         tracing::warn!("{VARIABLE} is not understood, logging as usual: {mistake}");
     }
+}
+
+/// Libraries that hold what goes over the wire: headers, bodies, addresses.
+const ON_THE_WIRE: &[&str] = &[
+    "h2",
+    "hyper",
+    "hyper_rustls",
+    "hyper_util",
+    "oauth2",
+    "reqwest",
+    "rustls",
+    "tokio_rustls",
+    "tonic",
+    "tower",
+];
+
+/// Below INFO these libraries may print what they send, tokens included: whatever was asked for, that is no line.
+fn may_speak(target: &str, level: Level) -> bool {
+    let library = target.split("::").next().unwrap_or_default();
+    level <= Level::INFO || !ON_THE_WIRE.contains(&library)
 }
 
 /// One word is a level for the program itself; anything else is taken as it stands.
@@ -84,6 +110,17 @@ impl Write for BesideBars {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_speaks_on_the_wire_says_nothing_of_it_whatever_is_asked_for() {
+        for target in
+            ["h2", "h2::codec::framed_write", "hyper_util::client::legacy::pool", "tonic::transport"]
+        {
+            assert!(!may_speak(target, Level::TRACE) && !may_speak(target, Level::DEBUG), "{target}");
+            assert!(may_speak(target, Level::INFO) && may_speak(target, Level::WARN), "{target}");
+        }
+        assert!(may_speak("sf2kafka::salesforce::transport", Level::TRACE) && may_speak("h2o", Level::TRACE));
+    }
 
     #[test]
     fn a_level_alone_is_for_the_program_and_nonsense_is_named() {

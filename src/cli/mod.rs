@@ -7,6 +7,7 @@ mod check;
 mod demo;
 mod discover;
 mod explain;
+mod lockdown;
 mod logging;
 mod login;
 mod offsets;
@@ -76,6 +77,7 @@ enum Outcome {
 }
 
 pub fn main() -> ExitCode {
+    lockdown::apply();
     let arguments = Arguments::parse();
     crate::salesforce::install_tls();
     let bars = MultiProgress::new();

@@ -9,8 +9,8 @@ use url::Url;
 
 use super::reader::{Section, Text};
 use super::{
-    BudgetSettings, Delivery, KafkaSettings, PubsubSettings, RegistrySettings, SalesforceSettings, Secret,
-    TopicSettings, login, origin,
+    Authorities, BudgetSettings, Delivery, KafkaSettings, PubsubSettings, RegistrySettings,
+    SalesforceSettings, Secret, TopicSettings, login, origin,
 };
 
 const LOGIN_HINT: &str = "for example `login.salesforce.com`, or your My Domain `acme.my.salesforce.com`";
@@ -25,6 +25,7 @@ pub(super) fn salesforce(section: Section<'_>, pipeline: &str) -> Option<Salesfo
     let instance = text("instance", by_token, "an access token is good for one instance only: give its host")
         .and_then(|text| taken(&section, "instance", origin::instance(&text.text), &text));
     let auth = login::auth(&section, method, pipeline);
+    let authorities = authorities(&section);
     let api_version = api_version(&section);
     let pubsub = pubsub(section.section("pubsub"));
     let budget = budget(section.section("budget"));
@@ -40,7 +41,16 @@ pub(super) fn salesforce(section: Section<'_>, pipeline: &str) -> Option<Salesfo
         Some((url, label)) => (Some(url), label),
         None => (None, None),
     };
-    Some(SalesforceSettings { login_origin, instance, instance_label, auth, api_version, pubsub, budget })
+    Some(SalesforceSettings {
+        login_origin,
+        instance,
+        instance_label,
+        auth,
+        authorities,
+        api_version,
+        pubsub,
+        budget,
+    })
 }
 
 fn taken<T>(section: &Section<'_>, key: &str, value: Result<T, origin::Refusal>, text: &Text) -> Option<T> {
@@ -51,6 +61,11 @@ fn taken<T>(section: &Section<'_>, key: &str, value: Result<T, origin::Refusal>,
         section.context().problem(text.place, format!("`salesforce.{key}`: {why}"), Some(hint));
     };
     value.map_err(refuse).ok()
+}
+
+fn authorities(section: &Section<'_>) -> Option<Authorities> {
+    let file = section.text("ca_file")?;
+    section.context().authorities(&file)
 }
 
 fn api_version(section: &Section<'_>) -> String {
@@ -233,8 +248,10 @@ pub(super) fn registry(section: Section<'_>) -> Option<RegistrySettings> {
         .map(|word| (word, Some(word))),
     );
     let auto_register = section.flag("auto_register");
+    let authorities = authorities(&section);
     section.finish();
     let mut settings = RegistrySettings::new(url?);
+    settings.authorities = authorities;
     settings.username = username;
     settings.password = password;
     if let Some(compatibility) = compatibility {

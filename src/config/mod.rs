@@ -4,6 +4,7 @@
 //! [`load`] goes through `tree` (YAML with positions), `reader` (one key after the other), `file`, `connection`,
 //! `login`, `objects`, `platform_events` (what each key means).
 
+mod authorities;
 mod connection;
 mod duration;
 mod file;
@@ -19,6 +20,7 @@ mod substitute;
 mod tests;
 mod tree;
 
+pub use authorities::Authorities;
 pub use connection::OWN_PROPERTIES;
 pub use duration::parse as parse_duration;
 pub use file::load;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::substitute::{Unfilled, substitute};
 use super::tree::{Entry, Node, Place, Value};
-use super::{Secret, duration};
+use super::{Authorities, Secret, duration};
 use crate::Error;
 use crate::error::Kind;
 
@@ -119,6 +119,18 @@ impl<'a> Context<'a> {
                 None
             }
         }
+    }
+
+    /// A file of certificate authorities.
+    pub fn authorities(&self, path: &Text) -> Option<Authorities> {
+        let expanded = self.path(&path.text);
+        let read = std::fs::read_to_string(&expanded).map_err(|error| error.to_string());
+        let refuse = |why: String| {
+            let message = format!("certificate file {}: {why}", expanded.display());
+            let hint = "give a file of certificates in PEM: `-----BEGIN CERTIFICATE-----` and so on";
+            self.problem(path.place, message, Some(hint));
+        };
+        read.and_then(|pem| Authorities::parse(&pem)).map_err(refuse).ok()
     }
 
     /// A path as people write it: from the configuration file on, or from the home directory.

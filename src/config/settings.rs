@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::Secret;
+use super::{Authorities, Secret};
 use crate::Error;
 
 #[derive(Clone, Debug)]
@@ -48,6 +48,8 @@ pub struct SalesforceSettings {
     /// The bare label that `instance` was given as (`UM1`): login checks it against the org's own instance name.
     pub instance_label: Option<String>,
     pub auth: Auth,
+    /// Trusted beside the system's: of a proxy that opens TLS, or of a test org.
+    pub authorities: Option<Authorities>,
     /// `65.0`
     pub api_version: String,
     pub pubsub: PubsubSettings,
@@ -61,6 +63,7 @@ impl SalesforceSettings {
             instance: None,
             instance_label: None,
             auth,
+            authorities: None,
             api_version: "65.0".to_owned(),
             pubsub: PubsubSettings::default(),
             budget: BudgetSettings::default(),
@@ -228,6 +231,8 @@ impl Default for TopicSettings {
 #[derive(Clone, Debug)]
 pub struct RegistrySettings {
     pub url: Url,
+    /// Trusted beside the system's.
+    pub authorities: Option<Authorities>,
     pub username: Option<String>,
     pub password: Option<Secret>,
     /// `BACKWARD`, `FORWARD`, … set on subjects that this program makes; default BACKWARD.
@@ -240,6 +245,7 @@ impl RegistrySettings {
     pub fn new(url: Url) -> Self {
         Self {
             url,
+            authorities: None,
             username: None,
             password: None,
             compatibility: "BACKWARD".to_owned(),

@@ -13,9 +13,14 @@ pub enum Kind {
     LoginNeeded,
     TokenStoreFailed,
     SessionExpired,
+    OrgMoved,
     ApiDisabled,
+    OrgLocked,
     SalesforceUnavailable,
+    SalesforceMaintenance,
+    SalesforceError,
     SalesforceThrottled,
+    RecordLocked,
     ApiLimitReached,
     ReplyUnreadable,
     ReplyTruncated,
@@ -26,6 +31,7 @@ pub enum Kind {
     FieldUnknown,
     QueryTimeout,
     QueryRefused,
+    RequestTooLarge,
     QueryLocatorGone,
     BulkRefused,
     BulkJobFailed,
@@ -65,9 +71,14 @@ impl Kind {
         Self::LoginNeeded,
         Self::TokenStoreFailed,
         Self::SessionExpired,
+        Self::OrgMoved,
         Self::ApiDisabled,
+        Self::OrgLocked,
         Self::SalesforceUnavailable,
+        Self::SalesforceMaintenance,
+        Self::SalesforceError,
         Self::SalesforceThrottled,
+        Self::RecordLocked,
         Self::ApiLimitReached,
         Self::ReplyUnreadable,
         Self::ReplyTruncated,
@@ -78,6 +89,7 @@ impl Kind {
         Self::FieldUnknown,
         Self::QueryTimeout,
         Self::QueryRefused,
+        Self::RequestTooLarge,
         Self::QueryLocatorGone,
         Self::BulkRefused,
         Self::BulkJobFailed,
@@ -117,9 +129,14 @@ impl Kind {
             Self::LoginNeeded => "login-needed",
             Self::TokenStoreFailed => "token-store-failed",
             Self::SessionExpired => "session-expired",
+            Self::OrgMoved => "org-moved",
             Self::ApiDisabled => "api-disabled",
+            Self::OrgLocked => "org-locked",
             Self::SalesforceUnavailable => "salesforce-unavailable",
+            Self::SalesforceMaintenance => "salesforce-maintenance",
+            Self::SalesforceError => "salesforce-error",
             Self::SalesforceThrottled => "salesforce-throttled",
+            Self::RecordLocked => "record-locked",
             Self::ApiLimitReached => "api-limit-reached",
             Self::ReplyUnreadable => "reply-unreadable",
             Self::ReplyTruncated => "reply-truncated",
@@ -130,6 +147,7 @@ impl Kind {
             Self::FieldUnknown => "field-unknown",
             Self::QueryTimeout => "query-timeout",
             Self::QueryRefused => "query-refused",
+            Self::RequestTooLarge => "request-too-large",
             Self::QueryLocatorGone => "query-locator-gone",
             Self::BulkRefused => "bulk-refused",
             Self::BulkJobFailed => "bulk-job-failed",
@@ -179,13 +197,28 @@ impl Kind {
             Self::SessionExpired => {
                 "nothing to do unless it repeats: then give the integration user API access, or a fresh access token"
             }
+            Self::OrgMoved => {
+                "nothing to do unless it repeats: then set `salesforce.login_domain` to the org's My Domain, as Setup > My Domain shows it"
+            }
             Self::ApiDisabled => {
                 "ask a Salesforce administrator for an edition with API access and the permission \"API Enabled\""
+            }
+            Self::OrgLocked => {
+                "ask the org's administrator, or Salesforce, to unlock the org or to extend its trial; then start the program again"
             }
             Self::SalesforceUnavailable => {
                 "nothing to do; see the status page of your Salesforce instance if it lasts"
             }
+            Self::SalesforceMaintenance => {
+                "nothing to do: everything goes on when the maintenance is over; see the status page of your Salesforce instance for its end"
+            }
+            Self::SalesforceError => {
+                "if it repeats, leave formula fields out (`fields: { exclude: [...] }`) or give Salesforce's support the request id from the log"
+            }
             Self::SalesforceThrottled => "nothing to do; lower `salesforce.budget.concurrent` if it repeats",
+            Self::RecordLocked => {
+                "nothing to do; if it repeats, look for long-running jobs in the org that save these records"
+            }
             Self::ApiLimitReached => {
                 "nothing to do: the allowance is a rolling 24 hours; lower `daily_share` or raise the org's allowance"
             }
@@ -209,6 +242,9 @@ impl Kind {
             Self::QueryTimeout => "nothing to do: the stretch is read in smaller pieces",
             Self::QueryRefused => {
                 "see the message; `sf2kafka discover --object NAME` says how the object can be read"
+            }
+            Self::RequestTooLarge => {
+                "leave fields out: `fields: { exclude: [...] }` on the object; look for a proxy with a low limit if it repeats"
             }
             Self::QueryLocatorGone => "nothing to do: the query starts again after the last complete row",
             Self::BulkRefused => "nothing to do: the object is read by the REST API",

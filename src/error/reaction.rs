@@ -53,7 +53,9 @@ impl Kind {
     pub fn reaction(self) -> Reaction {
         match self {
             Self::SalesforceUnavailable
+            | Self::SalesforceMaintenance
             | Self::SalesforceThrottled
+            | Self::RecordLocked
             | Self::ReplyUnreadable
             | Self::ReplyTruncated
             | Self::TooManyIds
@@ -63,7 +65,7 @@ impl Kind {
             | Self::BulkJobFailed
             | Self::PubsubUnavailable
             | Self::RegistryUnavailable => Reaction::RetryLater,
-            Self::SessionExpired => Reaction::LogInAgain,
+            Self::SessionExpired | Self::OrgMoved => Reaction::LogInAgain,
             Self::ApiLimitReached | Self::EventsLimitReached => Reaction::WaitForQuota,
             Self::FieldUnknown => Reaction::DescribeAgain,
             Self::BulkRefused => Reaction::UseRest,
@@ -74,6 +76,8 @@ impl Kind {
             | Self::ObjectForbidden
             | Self::ObjectUnsupported
             | Self::QueryRefused
+            | Self::RequestTooLarge
+            | Self::SalesforceError
             | Self::SubscriptionRefused
             | Self::SchemaUnsupported
             | Self::RegistryRefused
@@ -89,6 +93,7 @@ impl Kind {
             | Self::LoginNeeded
             | Self::TokenStoreFailed
             | Self::ApiDisabled
+            | Self::OrgLocked
             | Self::KafkaRefused
             | Self::KafkaMisconfigured
             | Self::ControlTopicChanged

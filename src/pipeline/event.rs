@@ -10,9 +10,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::circuit::{Circuit, FIRST_PAUSE, Verdict};
 use super::event_encoders::EventEncoderFactory;
 use super::object::Ended;
-use super::patience::{FIRST_PAUSE, Patience};
 use super::shard::Parcel;
 use crate::capture::{EventCapture, EventStep};
 use crate::domain::{Position, Stamp};
@@ -52,7 +52,7 @@ impl EventTask {
     }
 
     async fn follow(&mut self) -> Ended {
-        let mut patience = Patience::new(self.event.clone(), self.until.is_some());
+        let mut circuit = Circuit::new(self.event.clone(), self.until.is_some());
         let mut capture: Option<EventCapture> = None;
         loop {
             let turn = match &mut capture {
@@ -64,14 +64,18 @@ impl EventTask {
                 }),
             };
             match turn {
-                Ok(None) => patience.moved(),
+                Ok(None) => circuit.moved(),
                 Ok(Some(ended)) => return ended,
                 Err(error) => {
-                    let Some(wait) = patience.react(&error) else {
-                        self.status.failed(&error, Instant::now());
-                        return Ended::Failed(error);
+                    let (wait, open) = match circuit.react(&error) {
+                        Verdict::Again(wait) => (wait, false),
+                        Verdict::Open(wait) => (wait, true),
+                        Verdict::GiveUp => {
+                            self.status.failed(&error, Instant::now(), true);
+                            return Ended::Failed(error);
+                        }
                     };
-                    self.status.failed(&error, Instant::now() + wait);
+                    self.status.failed(&error, Instant::now() + wait, open);
                     tokio::time::sleep(wait.max(FIRST_PAUSE)).await;
                 }
             }

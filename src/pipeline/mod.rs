@@ -5,13 +5,13 @@
 
 mod budget;
 mod chosen;
+mod circuit;
 mod encoders;
 mod event;
 mod event_encoders;
 pub mod forecast;
 mod object;
 mod opening;
-mod patience;
 mod shard;
 mod supervisor;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The task of one object: pulls steps from its capture, makes encoders, fills the shard's queue.
 //!
 //! Comes in: what the control partition holds of the object. Goes out: parcels. How long it waits
-//! after which error is in `patience`; it holds no rule on order. One object's trouble stays its own: only the
+//! after which error is in `circuit`; it holds no rule on order. One object's trouble stays its own: only the
 //! shard's end or a stop ends this task.
 
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::circuit::{Circuit, Verdict};
 use super::encoders::{EncoderFactory, ObjectEncoders};
 use super::opening::Opening;
-use super::patience::Patience;
 use super::shard::Parcel;
 use crate::capture::{ObjectCapture, Step};
 use crate::domain::Stamp;
@@ -59,7 +59,7 @@ impl ObjectTask {
 
     async fn follow(&mut self) -> Ended {
         self.optional &= !self.opening.has_published();
-        let mut patience = Patience::new(self.opening.name.clone(), self.until.is_some());
+        let mut circuit = Circuit::new(self.opening.name.clone(), self.until.is_some());
         let mut open: Option<Open> = None;
         loop {
             let turn = match &mut open {
@@ -68,15 +68,17 @@ impl ObjectTask {
                     Ok(capture) => {
                         self.status.claimed(capture.position(), self.opening.contact_bound());
                         open = Some(Open { capture, encoders: None });
-                        Ok(Turn::Moved)
+                        Ok(Turn::Prepared)
                     }
                     Err(error) => Err(error),
                 },
             };
             match turn {
-                Ok(Turn::Moved) => patience.moved(),
+                Ok(Turn::Moved) => circuit.moved(),
+                // What it is good for shows when something is read with it.
+                Ok(Turn::Prepared) => {}
                 Ok(Turn::Wait(duration)) => {
-                    patience.moved();
+                    circuit.moved();
                     tokio::time::sleep(duration).await;
                 }
                 Ok(Turn::Ended(ended)) => return ended,
@@ -89,11 +91,15 @@ impl ObjectTask {
                     {
                         open.capture.expect_other_description();
                     }
-                    let Some(wait) = patience.react(&error) else {
-                        self.status.failed(&error, Instant::now());
-                        return Ended::Failed(error);
+                    let (wait, open) = match circuit.react(&error) {
+                        Verdict::Again(wait) => (wait, false),
+                        Verdict::Open(wait) => (wait, true),
+                        Verdict::GiveUp => {
+                            self.status.failed(&error, Instant::now(), true);
+                            return Ended::Failed(error);
+                        }
                     };
-                    self.status.failed(&error, Instant::now() + wait);
+                    self.status.failed(&error, Instant::now() + wait, open);
                     tokio::time::sleep(wait).await;
                 }
             }
@@ -127,7 +133,7 @@ impl ObjectTask {
         }
         let (mut batch, urgent) = match step? {
             Step::Batch { batch, urgent } => (batch, urgent),
-            Step::Described => return Ok(Turn::Moved),
+            Step::Described => return Ok(Turn::Prepared),
             Step::CaughtUp { read_to, pause } => return self.caught_up(read_to, pause).await,
         };
         if !batch.changes.is_empty() {
@@ -186,6 +192,8 @@ struct Open {
 
 enum Turn {
     Moved,
+    /// Described; nothing was read.
+    Prepared,
     Wait(Duration),
     Ended(Ended),
 }

@@ -204,7 +204,7 @@ async fn run_objects(
                 Err(error) => {
                     let again = tokio::time::Instant::now();
                     tracing::error!(object = %object.name, code = error.kind().code(), %error, hint = error.advice(), "object stopped, all others go on");
-                    context.board.object(&object.name).failed(&error, again);
+                    context.board.object(&object.name).failed(&error, again, true);
                     finished.failed.push((object.name.clone(), error));
                     continue;
                 }

@@ -4,8 +4,8 @@
 //! them. It also keeps the server's clock, by which all windows are cut: never by ours.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
@@ -19,10 +19,12 @@ use crate::error::{Error, Kind, Result};
 use crate::status::Board;
 
 use super::allowance::{Allowance, Governor};
+use super::clock::ServerClock;
 use super::company::{Company, Seat, Seats};
 use super::describe::Metadata;
 use super::fault::{Area, Cure, Fault};
 use super::login::origin_of;
+use super::maintenance::Maintenance;
 use super::session::Sessions;
 use super::transport::Call;
 
@@ -31,19 +33,26 @@ pub fn install_tls() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-fn http_client() -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
+fn http_client(settings: &SalesforceSettings) -> reqwest::Result<reqwest::ClientBuilder> {
+    let mut client = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(Duration::from_secs(20))
         .tcp_keepalive(Duration::from_secs(30))
-        .user_agent(concat!("sf2kafka/", env!("CARGO_PKG_VERSION")))
+        .user_agent(concat!("sf2kafka/", env!("CARGO_PKG_VERSION")));
+    if let Some(authorities) = &settings.authorities {
+        client = client.tls_certs_merge(reqwest::Certificate::from_pem_bundle(authorities.pem().as_bytes())?);
+    }
+    if settings.login_origin.scheme() == "http" {
+        // This machine itself: no proxy gets to see what is not encrypted.
+        client = client.no_proxy();
+    }
+    Ok(client)
 }
 
 /// Logins are few, and renewed in runtimes of their own: a connection that was kept would belong to one that is gone.
-pub(super) fn login_http() -> Result<reqwest::Client, Fault> {
-    http_client()
-        .pool_max_idle_per_host(0)
-        .build()
+pub(super) fn login_http(settings: &SalesforceSettings) -> Result<reqwest::Client, Fault> {
+    http_client(settings)
+        .and_then(|client| client.pool_max_idle_per_host(0).build())
         .map_err(|_| Fault::new(Kind::Internal, Cure::None, "the http client cannot be made"))
 }
 
@@ -90,6 +99,8 @@ pub struct Pace {
     pub give_up_after: Duration,
     /// From request to headers; a query may take two minutes. Default 10 min.
     pub answer_timeout: Duration,
+    /// A call that Salesforce's maintenance refuses waits so long for its end. Default 24 h.
+    pub maintenance: Duration,
     /// Between two pieces of a body. Default 60 s.
     pub idle_timeout: Duration,
     /// First pause between two looks at a bulk job, and the longest. Default 0.2 s and 20 s.
@@ -112,6 +123,7 @@ impl Default for Pace {
             longest_pause: Duration::from_secs(30),
             give_up_after: Duration::from_secs(5 * 60),
             answer_timeout: Duration::from_secs(10 * 60),
+            maintenance: Duration::from_secs(24 * 60 * 60),
             idle_timeout: Duration::from_secs(60),
             job_first_look: Duration::from_millis(200),
             job_longest_look: Duration::from_secs(20),
@@ -130,6 +142,7 @@ impl Pace {
             give_up_after: Duration::from_secs(15),
             longest_pause: Duration::from_secs(4),
             answer_timeout: Duration::from_secs(130),
+            maintenance: Duration::from_secs(15),
             wait_for_allowance: false,
             ..Self::default()
         }
@@ -154,8 +167,8 @@ struct Shared {
     governor: Arc<Governor>,
     company: Arc<Company>,
     metadata: Metadata,
-    /// The server's clock and ours at the same moment.
-    clock: Mutex<Option<(Stamp, Instant)>>,
+    clock: ServerClock,
+    maintenance: Maintenance,
 }
 
 impl std::fmt::Debug for Client {
@@ -180,8 +193,8 @@ impl Client {
     /// not known before [`Self::prove`].
     pub async fn log_in(settings: &SalesforceSettings, pace: Pace) -> Result<Self> {
         install_tls();
-        let http = http_client().build().map_err(no_http)?;
-        let of_logins = login_http().map_err(|fault| fault.into_error("login"))?;
+        let http = http_client(settings).and_then(reqwest::ClientBuilder::build).map_err(no_http)?;
+        let of_logins = login_http(settings).map_err(|fault| fault.into_error("login"))?;
         let seats = Arc::<Seats>::default();
         let governor = Arc::new(Governor::new(&settings.budget, pace.day, &seats));
         let sessions = Sessions::open(settings.clone(), of_logins, Arc::clone(&governor), &pace)
@@ -189,7 +202,9 @@ impl Client {
             .map_err(|fault| fault.into_error(&format!("login at {}", origin_of(&settings.login_origin))))?;
         let company = Arc::new(Company::new(seats));
         let metadata = Metadata::default();
-        let shared = Shared { http, sessions, governor, company, metadata, clock: Mutex::new(None) };
+        let maintenance = Maintenance::new("REST and Bulk API");
+        let clock = ServerClock::default();
+        let shared = Shared { http, sessions, governor, company, metadata, clock, maintenance };
         let client =
             Self { shared: Arc::new(shared), pace: Arc::new(pace), purpose: Purpose::Check, tally: None };
         client.fetch_server_time().await?;
@@ -217,16 +232,13 @@ impl Client {
     /// Calls and allowance are told to this board from now on.
     pub fn report_to(&self, board: &Arc<Board>) {
         self.shared.governor.report_to(board);
+        self.shared.maintenance.report_to(board);
     }
 
     /// The server's clock: the newest `Date` header and the time since. Never ahead of the server; it may step
     /// back by a second between two answers.
     pub fn server_time(&self) -> Stamp {
-        match *self.clock() {
-            Some((server, at)) => server.plus(at.elapsed()),
-            // Only before the first answer, which `connect` waits for.
-            None => Stamp::default(),
-        }
+        self.shared.clock.now()
     }
 
     /// Asks for the server's clock by a call that is not billed.
@@ -242,7 +254,7 @@ impl Client {
         let versions: Vec<Version> = self
             .fetch(&call, |reply| serde_json::from_slice(&reply.body).map_err(|error| Fault::json(&error)))
             .await?;
-        if self.clock().is_none() {
+        if !self.shared.clock.is_known() {
             return Err(Error::new(Kind::ReplyUnreadable, "the answer has no readable `Date` header")
                 .during(what)
                 .hint("look for a proxy that takes headers away: windows are cut by the server's clock"));
@@ -400,17 +412,10 @@ impl Client {
 
     pub(super) fn heard(&self, headers: &HeaderMap) {
         self.shared.governor.heard(headers);
-        let date = headers
-            .get(http::header::DATE)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|text| httpdate::parse_http_date(text).ok())
-            .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-        if let Some(since_epoch) = date {
-            *self.clock() = Some((Stamp::default().plus(since_epoch), Instant::now()));
-        }
+        self.shared.clock.heard(headers);
     }
 
-    fn clock(&self) -> std::sync::MutexGuard<'_, Option<(Stamp, Instant)>> {
-        self.shared.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn maintenance(&self) -> &Maintenance {
+        &self.shared.maintenance
     }
 }

@@ -39,6 +39,10 @@ pub(super) enum Cure {
     None,
     /// The same again after a pause.
     Again,
+    /// The same again after a pause, a few times.
+    FewTimes,
+    /// The same again until Salesforce's maintenance is over.
+    Maintenance,
     /// A new session, then the same once more.
     Refresh,
     /// The org's daily allowance is spent: wait for it.
@@ -68,6 +72,12 @@ const LONGEST_MESSAGE: usize = 240;
 /// 401s that a new session does not cure (`rest.md` 1.9).
 const NOT_FOR_REST: &str = "This session is not valid for use with the REST API";
 const NOT_ATTACHED: &str = "Connected app is not attached to Agent";
+/// The org is served from another place (`rest.md` 5).
+const OTHER_INSTANCE: &str = "Destination URL not reset";
+
+/// How the TLS library begins when a server's certificate is not trusted.
+pub(super) const UNTRUSTED: &str = "invalid peer certificate";
+pub(super) const TRUST: &str = "if a proxy opens TLS on the way, name the file of its certificate authority: `salesforce.ca_file`; else look who answers there";
 
 impl Fault {
     pub fn new(kind: Kind, cure: Cure, message: impl Into<String>) -> Self {
@@ -123,6 +133,11 @@ impl Fault {
         };
         let mut fault = Self::new(Kind::NetworkFailed, Cure::Again, message);
         fault.unreachable = error.is_connect();
+        if reason.contains(UNTRUSTED) {
+            // Who answers shows the same again.
+            fault.cure = Cure::None;
+            fault.hint = Some(TRUST);
+        }
         fault
     }
 
@@ -214,22 +229,26 @@ fn by_code(area: Area, status: StatusCode, entry: &Entry) -> Fault {
         return stop(kind);
     }
     match code {
-        "INVALID_SESSION_ID"
-        | "INVALID_AUTH_HEADER"
-        | "INVALID_HEADER_TYPE"
-        | "ORG_NOT_OWNED_BY_INSTANCE" => fault(Kind::SessionExpired, Cure::Refresh),
+        "INVALID_SESSION_ID" | "INVALID_AUTH_HEADER" | "INVALID_HEADER_TYPE" => {
+            fault(Kind::SessionExpired, Cure::Refresh)
+        }
+        "ORG_NOT_OWNED_BY_INSTANCE" => fault(Kind::OrgMoved, Cure::Refresh),
+        _ if message.contains(OTHER_INSTANCE) => fault(Kind::OrgMoved, Cure::Refresh),
         "REQUEST_LIMIT_EXCEEDED" if message.contains("TotalRequests") => {
             fault(Kind::ApiLimitReached, Cure::Allowance)
         }
         "REQUEST_LIMIT_EXCEEDED" | "TXN_SECURITY_METERING_ERROR" | "LIMIT_EXCEEDED" => {
             fault(Kind::SalesforceThrottled, Cure::Again)
         }
-        "SERVER_UNAVAILABLE" | "ORG_IN_MAINTENANCE" | "UNABLE_TO_LOCK_ROW" | "UNKNOWN_EXCEPTION" => {
-            fault(Kind::SalesforceUnavailable, Cure::Again)
+        "SERVER_UNAVAILABLE" => fault(Kind::SalesforceUnavailable, Cure::Again),
+        // Of the second, reads know nothing; making a job is a write.
+        "ORG_IN_MAINTENANCE" | "INSERT_UPDATE_DELETE_NOT_ALLOWED_DURING_MAINTENANCE" => {
+            fault(Kind::SalesforceMaintenance, Cure::Maintenance)
         }
-        "API_DISABLED_FOR_ORG" | "API_CURRENTLY_DISABLED" | "ORG_LOCKED" | "TRIAL_EXPIRED" => {
-            stop(Kind::ApiDisabled)
-        }
+        "UNABLE_TO_LOCK_ROW" => fault(Kind::RecordLocked, Cure::Again),
+        "UNKNOWN_EXCEPTION" => fault(Kind::SalesforceError, Cure::FewTimes),
+        "API_DISABLED_FOR_ORG" | "API_CURRENTLY_DISABLED" => stop(Kind::ApiDisabled),
+        "ORG_LOCKED" | "TRIAL_EXPIRED" => stop(Kind::OrgLocked),
         "INVALID_FIELD" if message.contains("No such column") => stop(Kind::FieldUnknown),
         "INVALID_TYPE" => stop(Kind::ObjectUnknown),
         "INVALID_TYPE_FOR_OPERATION" => stop(Kind::ObjectUnsupported),
@@ -292,7 +311,7 @@ fn without_code(area: Area, status: StatusCode, headers: &HeaderMap, body: &[u8]
         let place = target.map_or_else(String::new, |host| format!(" to {host}"));
         // The token is not taken along: a new login names the org's present place.
         return Fault::new(
-            Kind::SessionExpired,
+            Kind::OrgMoved,
             Cure::Refresh,
             format!("Salesforce answered {number} and points{place}"),
         );
@@ -316,7 +335,10 @@ fn without_code(area: Area, status: StatusCode, headers: &HeaderMap, body: &[u8]
         (_, Cure::None) if is_html(headers, body) => (Kind::ReplyUnreadable, Cure::Again),
         as_is => as_is,
     };
-    Fault::new(kind, cure, format!("Salesforce answered {number} with {form}"))
+    let mut fault = Fault::new(kind, cure, format!("Salesforce answered {number} with {form}"));
+    // The edge knows no way to the host, as while an org moves.
+    fault.unreachable = number == 420;
+    fault
 }
 
 fn by_status(area: Area, status: StatusCode) -> (Kind, Cure) {
@@ -331,6 +353,7 @@ fn by_status(area: Area, status: StatusCode) -> (Kind, Cure) {
             _ => (Kind::ObjectUnknown, Cure::None),
         },
         410 => (Kind::ConfigInvalid, Cure::None),
+        413 | 414 | 431 => (Kind::RequestTooLarge, Cure::None),
         406 | 408 | 420 | 429 => (Kind::SalesforceThrottled, Cure::Again),
         500..=599 => (Kind::SalesforceUnavailable, Cure::Again),
         200..=299 => (Kind::ReplyUnreadable, Cure::Again),

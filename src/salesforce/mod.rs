@@ -8,6 +8,7 @@
 mod allowance;
 pub mod bulk;
 pub mod client;
+mod clock;
 mod company;
 mod csv;
 pub mod deleted;
@@ -16,6 +17,7 @@ pub mod discover;
 mod fault;
 mod identity;
 mod login;
+mod maintenance;
 mod page;
 pub mod pubsub;
 pub mod query;

@@ -78,15 +78,17 @@ struct State {
 pub struct Org {
     pub origin: String,
     state: Arc<Mutex<State>>,
+    listening: Arc<Mutex<Option<tokio::task::JoinHandle<()>>>>,
 }
 
 impl Org {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
-        let org = Self { origin, state: Arc::new(Mutex::new(State { session: 1, ..State::default() })) };
+        let state = Arc::new(Mutex::new(State { session: 1, ..State::default() }));
+        let org = Self { origin, state, listening: Arc::default() };
         let serving = org.clone();
-        tokio::spawn(async move {
+        let listening = tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 let org = serving.clone();
                 tokio::spawn(async move {
@@ -94,7 +96,15 @@ impl Org {
                 });
             }
         });
+        *org.listening.lock().unwrap() = Some(listening);
         org
+    }
+
+    /// Nobody listens there any more.
+    pub async fn close(&self) {
+        let listening = self.listening.lock().unwrap().take().unwrap();
+        listening.abort();
+        let _ = listening.await;
     }
 
     /// Requests whose line contains `part` get these answers, the last one for ever.
@@ -118,6 +128,11 @@ impl Org {
         state.session += 1;
         state.instance = Some(other.origin.clone());
         other.state.lock().unwrap().session = state.session;
+    }
+
+    /// The same, without ending the session: this place answers on by its script.
+    pub fn move_instance_to(&self, other: &Self) {
+        self.state.lock().unwrap().instance = Some(other.origin.clone());
     }
 
     pub fn set_date(&self, date: &str) {
@@ -236,6 +251,7 @@ pub fn quick() -> Pace {
         longest_pause: Duration::from_millis(16),
         give_up_after: Duration::from_millis(400),
         answer_timeout: Duration::from_secs(5),
+        maintenance: Duration::from_secs(60),
         idle_timeout: Duration::from_secs(5),
         job_first_look: Duration::from_millis(1),
         job_longest_look: Duration::from_millis(4),

@@ -17,12 +17,15 @@ use tokio::time::{Instant, timeout};
 use crate::error::{Error, Kind, Result};
 
 use super::fault::{Area, Cure, Fault, classify, is_html};
+use super::maintenance::Waiting;
 use super::session::Session;
 use super::{Client, Pace};
 
 /// The largest body that is held whole. A page of 2,000 records with several long texts stays far below.
 const LARGEST_BODY: usize = 256 << 20;
 const LARGEST_ERROR_BODY: usize = 1 << 20;
+/// How often a call is repeated that Salesforce fails to answer for a reason that it does not know (`rest.md` 5).
+pub(super) const FEW: u32 = 5;
 
 pub(super) struct Call {
     pub area: Area,
@@ -96,13 +99,16 @@ pub(super) struct Backoff {
 
 impl Backoff {
     pub fn new(pace: &Pace) -> Self {
-        Self {
-            next: pace.first_pause,
-            longest: pace.longest_pause,
-            started: Instant::now(),
-            patience: pace.give_up_after,
-            tries: 1,
-        }
+        Self::within(pace.give_up_after, pace.first_pause, pace.longest_pause)
+    }
+
+    /// Through a maintenance window: hours, in which nobody needs to hurry.
+    pub fn through_maintenance(pace: &Pace) -> Self {
+        Self::within(pace.maintenance, pace.first_pause, pace.longest_pause * 4)
+    }
+
+    fn within(patience: Duration, next: Duration, longest: Duration) -> Self {
+        Self { next, longest, started: Instant::now(), patience, tries: 1 }
     }
 
     /// The pause before the next try; none: give up. An asked pause is honoured even beyond our own patience, as
@@ -139,13 +145,23 @@ impl Backoff {
 /// What was already tried for one call.
 struct Efforts {
     backoff: Backoff,
+    /// Begins when the call first meets a maintenance window.
+    maintenance: Option<(Backoff, Waiting)>,
+    /// Repeats that are only made a few times.
+    few: u32,
     renewed: bool,
     unreachable: u32,
 }
 
 impl Efforts {
     fn new(pace: &Pace) -> Self {
-        Self { backoff: Backoff::new(pace), renewed: false, unreachable: 0 }
+        Self { backoff: Backoff::new(pace), maintenance: None, few: 0, renewed: false, unreachable: 0 }
+    }
+
+    fn answered(self) {
+        if let Some((_, waiting)) = self.maintenance {
+            waiting.answered();
+        }
     }
 }
 
@@ -165,7 +181,10 @@ impl Client {
         loop {
             let session = self.sessions().current();
             match self.ask_whole(call, &session).await.and_then(&parse) {
-                Ok(value) => return Ok((value, session.number)),
+                Ok(value) => {
+                    efforts.answered();
+                    return Ok((value, session.number));
+                }
                 Err(fault) => self.cure(call, &session, fault, &mut efforts).await?,
             }
         }
@@ -178,7 +197,10 @@ impl Client {
         loop {
             let session = self.sessions().current();
             match self.ask_open(call, &session).await {
-                Ok(opened) => return Ok(opened),
+                Ok(opened) => {
+                    efforts.answered();
+                    return Ok(opened);
+                }
                 Err(fault) => self.cure(call, &session, fault, &mut efforts).await?,
             }
         }
@@ -244,7 +266,21 @@ impl Client {
                 self.governor().refused(self.pace());
                 if self.pace().wait_for_allowance { Ok(()) } else { failed(fault) }
             }
-            Cure::Again => {
+            Cure::Maintenance => {
+                let asked = fault.retry_after;
+                let error = fault.into_error(&call.what);
+                let (waiting, _) = efforts.maintenance.get_or_insert_with(|| {
+                    (Backoff::through_maintenance(self.pace()), self.maintenance().met(&error))
+                });
+                let Some(pause) = waiting.next(asked) else {
+                    return Err(error);
+                };
+                tokio::time::sleep(pause).await;
+                Ok(())
+            }
+            Cure::FewTimes if efforts.few >= FEW => failed(efforts.backoff.gave_up(fault)),
+            Cure::Again | Cure::FewTimes => {
+                efforts.few += u32::from(fault.cure == Cure::FewTimes);
                 let Some(pause) = efforts.backoff.next(fault.retry_after) else {
                     return failed(efforts.backoff.gave_up(fault));
                 };

@@ -76,10 +76,14 @@ impl Refusal {
 
 impl Registry {
     pub fn new(settings: &RegistrySettings) -> Result<Self> {
-        let http = reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            .build()
-            .map_err(|error| Error::new(Kind::Internal, "no client for the schema registry").source(error))?;
+        let failed = |error| Error::new(Kind::Internal, "no client for the schema registry").source(error);
+        let mut http =
+            reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
+        if let Some(authorities) = &settings.authorities {
+            let pem = authorities.pem().as_bytes();
+            http = http.tls_certs_merge(reqwest::Certificate::from_pem_bundle(pem).map_err(failed)?);
+        }
+        let http = http.build().map_err(failed)?;
         let credentials = settings
             .username
             .clone()

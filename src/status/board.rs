@@ -361,7 +361,7 @@ mod tests {
         let board = Board::new();
         let status = board.object("Account");
         status.owned(MINUTE);
-        status.failed(&Error::new(Kind::NetworkFailed, "no connection"), tokio::time::Instant::now());
+        status.failed(&Error::new(Kind::NetworkFailed, "no connection"), tokio::time::Instant::now(), false);
         assert!(!status.report(now().plus(MINUTE / 2)).out_of_touch);
         assert!(status.report(now().plus(MINUTE * 2)).out_of_touch);
     }
@@ -371,7 +371,7 @@ mod tests {
         let board = Board::new();
         let status = board.object("Account");
         let error = Error::new(Kind::ObjectForbidden, "object Account may not be read");
-        status.failed(&error, tokio::time::Instant::now() + MINUTE);
+        status.failed(&error, tokio::time::Instant::now() + MINUTE, true);
         let snapshot = board.wait_until(|snapshot| snapshot.objects.len() == 1).await;
         let report = snapshot.object("Account").unwrap();
         assert_eq!(report.phase, Phase::Failed);
@@ -380,5 +380,12 @@ mod tests {
         let snapshot = board.snapshot();
         let report = snapshot.object("Account").unwrap();
         assert_eq!((report.phase, &report.error), (Phase::Live, &None));
+        // A probe that finds nothing new is a move as well.
+        status.failed(&error, tokio::time::Instant::now() + MINUTE, true);
+        status.caught_up(None);
+        assert_eq!(board.snapshot().object("Account").unwrap().phase, Phase::Live);
+        // What passes by itself does not count as failed.
+        status.failed(&Error::new(Kind::NetworkFailed, "no connection"), tokio::time::Instant::now(), false);
+        assert_eq!(board.snapshot().object("Account").unwrap().phase, Phase::Live);
     }
 }

@@ -30,6 +30,11 @@ const LAG: Family = family(
 );
 const STATE: Family =
     family("sf2kafka_object_state", "gauge", "1 for the state an object is in, 0 for all others.");
+const RETRY: Family = family(
+    "sf2kafka_object_retry_timestamp_seconds",
+    "gauge",
+    "When an object that stands on an error is tried again, in seconds since 1970.",
+);
 const LOAD_ROWS: Family =
     family("sf2kafka_load_rows", "gauge", "Rows read by the current or last full load of an object.");
 const LOAD_EXPECTED: Family =
@@ -113,6 +118,7 @@ pub const ALL: &[&Family] = &[
     &RECORDS,
     &LAG,
     &STATE,
+    &RETRY,
     &LOAD_ROWS,
     &LOAD_EXPECTED,
     &DEAD_LETTERS,
@@ -171,6 +177,11 @@ fn objects(board: &Board, text: &mut Text) {
             let labels = [("object", object.object.as_str()), ("state", phase.word())];
             text.sample(&STATE, &labels, f64::from(u8::from(object.phase == phase)));
         }
+    }
+    text.head(&RETRY);
+    for object in &snapshot.objects {
+        let again_at = object.error.as_ref().and_then(|error| error.again_at);
+        text.optional(&RETRY, &[("object", &object.object)], again_at.map(|at| at.0 as f64 / 1_000.0));
     }
     text.head(&LOAD_ROWS);
     for object in &snapshot.objects {

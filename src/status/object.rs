@@ -23,6 +23,8 @@ const CONTACT_BOUND: Duration = Duration::from_secs(20 * 60);
 #[derive(Debug)]
 pub(super) struct Standing {
     phase: Phase,
+    /// What it goes back to when it moves again.
+    phase_before: Phase,
     capture: Capture,
     rows_loaded: u64,
     rows_expected: Option<u64>,
@@ -62,6 +64,7 @@ impl ObjectStatus {
     ) -> Self {
         let state = Standing {
             phase: Phase::Waiting,
+            phase_before: Phase::Waiting,
             capture: Capture::None,
             rows_loaded: 0,
             rows_expected: None,
@@ -167,18 +170,22 @@ impl ObjectStatus {
     pub fn caught_up(&self, read_to: Option<Stamp>) {
         self.note(|state| {
             state.error = None;
+            if state.phase == Phase::Failed {
+                state.phase = state.phase_before;
+            }
             state.mark(read_to);
         });
     }
 
-    /// It stands, and is tried again at the given time.
-    pub fn failed(&self, error: &Error, again_at: Instant) {
+    /// It stands, and is tried again at the given time. `open`: it counts as failed until it moves.
+    pub fn failed(&self, error: &Error, again_at: Instant, open: bool) {
         self.lock_counters().error(error);
         let at = now();
         let again_at = at.plus(again_at.saturating_duration_since(Instant::now()));
         self.note(|state| {
             state.error = Some(ErrorReport::of(error, at, Some(again_at)));
-            if error.reaction() == crate::error::Reaction::StopObject {
+            if open && state.phase != Phase::Failed {
+                state.phase_before = state.phase;
                 state.phase = Phase::Failed;
             }
         });

@@ -5,6 +5,7 @@
 mod budget;
 mod commands;
 mod control;
+mod fault_matrix;
 #[path = "../support/json_schema.rs"]
 mod json_schema;
 mod kafka_faults;
@@ -14,7 +15,9 @@ mod plan;
 mod platform_events;
 mod publishing;
 mod registry;
+mod roads;
 mod salesforce_faults;
+mod secrecy;
 mod services;
 mod stage;
 mod subscription;

@@ -53,10 +53,15 @@ impl Stage {
     }
 
     pub async fn of(setup: Setup) -> Self {
+        Self::with(setup, SimulatorConfig::default()).await
+    }
+
+    /// The same, with logins and habits of the org's own; its rows are the setup's.
+    pub async fn with(setup: Setup, config: SimulatorConfig) -> Self {
         sf2kafka::salesforce::install_tls();
         let org =
             setup.rows.iter().fold(OrgConfig::default(), |org, (object, rows)| org.with_rows(object, *rows));
-        let config = SimulatorConfig { org, ..SimulatorConfig::default() };
+        let config = SimulatorConfig { org, ..config };
         let (id, secret) = (config.client_id.clone(), config.client_secret.clone());
         let simulator = Simulator::start(config).await.unwrap();
         let name = unique("stage");
@@ -133,6 +138,13 @@ impl Stage {
         Running::start(command)
     }
 
+    /// The same with everything logged that this asks for.
+    pub fn start_at(&self, arguments: &[&str], level: &str) -> Running {
+        let mut command = self.command(arguments);
+        command.env("SF2KAFKA_LOG", level);
+        Running::start(command)
+    }
+
     pub fn topic(&self, object: &str) -> String {
         format!("{}.{object}", self.name)
     }
@@ -179,6 +191,11 @@ impl Stage {
     /// The independent consumer's report on an object's topic, which must hold every rule and equal the org.
     /// `object` as Salesforce names it.
     pub async fn equals_the_org(&self, object: &str) -> Value {
+        self.judged(object).await.unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// The same, or why it does not.
+    pub async fn judged(&self, object: &str) -> Result<Value, String> {
         let topic = self.topic(&object.replace("__c", "_c"));
         let truth = format!("{}/truth/{object}", self.simulator.control_url());
         let mut command = Command::new(variable("SF2KAFKA_PYTHON"));
@@ -190,8 +207,10 @@ impl Stage {
         let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
         let (report, words) =
             (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert_eq!(output.status.code(), Some(0), "topic {topic}\n{report}{words}");
-        serde_json::from_str(&report).unwrap()
+        if output.status.code() != Some(0) {
+            return Err(format!("topic {topic}\n{report}{words}"));
+        }
+        Ok(serde_json::from_str(&report).unwrap())
     }
 
     /// The topic equals the org, and holds each of its rows once, loaded, and nothing else.
@@ -238,6 +257,18 @@ impl Running {
         let heard = tokio::time::timeout(PATIENCE, self.said.wait_for(|said| said.contains(words))).await;
         let heard = heard.is_ok_and(|heard| heard.is_ok());
         assert!(heard, "never said: {words}\n{}", self.said());
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The word that it says behind these.
+    pub async fn says_after(&mut self, words: &str) -> String {
+        self.says(words).await;
+        let said = self.said();
+        let rest = said.split(words).nth(1).unwrap_or_default();
+        rest.split_whitespace().next().unwrap_or_default().to_owned()
     }
 
     /// Waits until it ends by itself; exit code and all it said.

@@ -59,7 +59,12 @@ class Browser:
             )
         try:
             self.port = wait("the driver tells its port", self._port)
-            self._begin()
+            try:
+                self._begin()
+            except WebDriverError as error:
+                # A busy machine can be too slow for the browser's first second; nothing was tried with it yet.
+                print(f"  the browser is started once more: {error}", flush=True)
+                self._begin()
         except BaseException:
             self.close()
             raise

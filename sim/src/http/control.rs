@@ -134,6 +134,7 @@ pub(crate) async fn answer(server: &Arc<Server>, call: &Call) -> Response {
             }
             Err(error) => refused(&error.to_string()),
         },
+        ("GET", ["faults"]) => Answer::json(&json!(server.faults.left())),
         ("DELETE", ["faults"]) => {
             server.faults.clear();
             Answer::json(&json!({}))

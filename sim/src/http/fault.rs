@@ -20,7 +20,7 @@ pub(crate) struct Rule {
     /// `GET`, …; any if absent.
     #[serde(default)]
     method: Option<String>,
-    /// A piece of path and query, percent-decoded.
+    /// A piece of path and query, percent-decoded; of a composite call also of its subrequests.
     #[serde(default)]
     contains: String,
     action: Action,
@@ -108,10 +108,21 @@ impl Faults {
         lock(&self.rules).clear();
     }
 
+    /// What the rules that are not used up wait for.
+    pub fn left(&self) -> Vec<String> {
+        lock(&self.rules).iter().map(|rule| rule.contains.clone()).collect()
+    }
+
     fn take(&self, call: &Call) -> Option<Action> {
         let mut target = call.uri.path().to_owned();
         for (name, value) in &call.query {
             target.push_str(&format!("&{name}={value}"));
+        }
+        if target.ends_with("/composite") {
+            let subrequests = String::from_utf8_lossy(&call.body);
+            for (name, value) in url::form_urlencoded::parse(subrequests.as_bytes()) {
+                target.push_str(&format!("&{name}={value}"));
+            }
         }
         let mut rules = lock(&self.rules);
         let place = rules.iter_mut().position(|rule| {

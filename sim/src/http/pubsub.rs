@@ -100,6 +100,7 @@ pub(super) fn answer(server: &Server, call: &Call, path: &[&str]) -> Answer {
             Answer::json(&json!({}))
         }
         ("POST", ["faults"]) => done(read::<Rule>(call).map(|rule| events.faults.add(rule))),
+        ("GET", ["faults"]) => Answer::json(&json!(events.faults.left())),
         ("DELETE", ["faults"]) => {
             events.faults.clear();
             Answer::json(&json!({}))

@@ -97,6 +97,11 @@ impl Faults {
         self.changed.send_modify(|count| *count += 1);
     }
 
+    /// The topics of the rules that are not used up.
+    pub fn left(&self) -> Vec<String> {
+        lock(&self.rules).iter().map(|rule| rule.topic.clone().unwrap_or_default()).collect()
+    }
+
     pub fn clear(&self) {
         lock(&self.rules).clear();
     }

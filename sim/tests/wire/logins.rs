@@ -35,7 +35,9 @@ async fn client_credentials_answer_a_token_without_a_refresh_token() {
     assert_eq!(token["instance_url"], wire.simulator.origin());
     assert_eq!(token["token_type"], "Bearer");
     assert_eq!(token["issued_at"], crate::START_MS.to_string(), "a string of milliseconds");
-    assert!(token.get("refresh_token").is_none() && token.get("expires_in").is_none());
+    for key in ["refresh_token", "expires_in", "id_token"] {
+        assert!(token.get(key).is_none(), "{token}");
+    }
     let identity: Vec<&str> = token["id"].as_str().unwrap().rsplit('/').take(2).collect();
     assert!(identity.iter().all(|id| id.len() == 18), "{identity:?}");
 }

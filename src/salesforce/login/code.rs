@@ -142,7 +142,7 @@ impl CodeLogin {
     }
 
     async fn exchange(&self, code: &Secret, pace: &Pace) -> Result<(), Fault> {
-        let login = Login::new(self.settings.clone(), login_http()?);
+        let login = Login::new(self.settings.clone(), login_http(&self.settings)?);
         let (Auth::AuthorizationCode { app: App { client_id, client_secret }, .. }, Some(store)) =
             (&self.settings.auth, &login.store)
         else {

@@ -11,19 +11,21 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use hyper_util::client::proxy::matcher::Matcher;
 use tokio::time::timeout;
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Response, Status};
 
-use crate::config::PubsubSettings;
+use crate::config::SalesforceSettings;
 use crate::error::{Error, Kind, Result};
 use crate::status::Board;
 
 use super::super::fault::{Cure, Fault};
+use super::super::maintenance::{Maintenance, Waiting};
 use super::super::session::Session;
-use super::super::transport::Backoff;
+use super::super::transport::{Backoff, FEW};
 use super::super::{Client, Purpose};
 use super::event::{ChangeEvent, RawEvent};
 use super::event_schema::EventSchema;
@@ -31,6 +33,7 @@ use super::eventbus::pub_sub_client::PubSubClient;
 use super::eventbus::{SchemaRequest, TopicRequest};
 use super::fault::{classify, of_topic};
 use super::platform_schema::PlatformSchema;
+use super::road::Road;
 use super::schema_cache::SchemaCache;
 use super::topic;
 
@@ -67,6 +70,7 @@ pub struct PubSub {
 
 struct Shared {
     channel: Channel,
+    maintenance: Maintenance,
     endpoint: String,
     schemas: SchemaCache<EventSchema>,
     platform_schemas: SchemaCache<PlatformSchema>,
@@ -90,10 +94,16 @@ pub struct Topic {
 impl PubSub {
     /// Connects when it is first used.
     pub fn new(client: &Client) -> Result<Self> {
-        let settings = &client.settings().pubsub;
+        let settings = client.settings();
+        let endpoint = endpoint(settings)?;
+        let mut road = Road::straight(CONNECT, PING_EVERY);
+        if settings.pubsub.tls {
+            road = road.by(&Matcher::from_env(), endpoint.uri())?;
+        }
         let shared = Shared {
-            channel: endpoint(settings)?.connect_lazy(),
-            endpoint: settings.endpoint.clone(),
+            channel: endpoint.connect_with_connector_lazy(road),
+            endpoint: settings.pubsub.endpoint.clone(),
+            maintenance: client.maintenance().of("Pub/Sub API"),
             schemas: SchemaCache::default(),
             platform_schemas: SchemaCache::default(),
         };
@@ -226,13 +236,19 @@ impl PubSub {
         send: impl Fn(Grpc, Request<Q>) -> BoxFuture<'static, Result<Response<A>, Status>>,
     ) -> Result<A> {
         let mut backoff = Backoff::new(self.client.pace());
-        let mut renewed = false;
+        let mut maintenance = None;
+        let (mut renewed, mut few) = (false, 0);
         loop {
             let session = self.client.sessions().current();
             let request = self.request(&session, query.clone()).map_err(|error| error.during(what))?;
             // Around all of it: tonic's own timeout ends with the answer's headers.
             let fault = match timeout(self.longest_call, send(self.grpc(), request)).await {
-                Ok(Ok(answer)) => return Ok(answer.into_inner()),
+                Ok(Ok(answer)) => {
+                    if let Some((_, waiting)) = maintenance {
+                        Waiting::answered(waiting);
+                    }
+                    return Ok(answer.into_inner());
+                }
                 Ok(Err(status)) => self.classify(&status),
                 Err(_) => {
                     let message = format!("no answer within {} s", self.longest_call.as_secs());
@@ -251,7 +267,19 @@ impl PubSub {
                     renewed = true;
                     self.renew(session.number).await?;
                 }
-                Cure::Again => {
+                Cure::Maintenance => {
+                    let asked = fault.retry_after;
+                    let error = fault.into_error(what);
+                    let (backoff, _) = maintenance.get_or_insert_with(|| {
+                        let backoff = Backoff::through_maintenance(self.client.pace());
+                        (backoff, self.shared.maintenance.met(&error))
+                    });
+                    let Some(pause) = backoff.next(asked) else { return Err(error) };
+                    tokio::time::sleep(pause).await;
+                }
+                Cure::FewTimes if few >= FEW => return Err(backoff.gave_up(fault).into_error(what)),
+                Cure::Again | Cure::FewTimes => {
+                    few += u32::from(fault.cure == Cure::FewTimes);
                     let Some(pause) = backoff.next(fault.retry_after) else {
                         return Err(backoff.gave_up(fault).into_error(what));
                     };
@@ -270,7 +298,8 @@ impl PubSub {
     }
 }
 
-fn endpoint(settings: &PubsubSettings) -> Result<Endpoint> {
+fn endpoint(salesforce: &SalesforceSettings) -> Result<Endpoint> {
+    let settings = &salesforce.pubsub;
     let refused = |error: tonic::transport::Error| {
         Error::new(Kind::ConfigInvalid, format!("no connection can be made to {}", settings.endpoint))
             .source(error)
@@ -281,8 +310,6 @@ fn endpoint(settings: &PubsubSettings) -> Result<Endpoint> {
         .and_then(|endpoint| endpoint.user_agent(concat!("sf2kafka/", env!("CARGO_PKG_VERSION"))))
         .map_err(refused)?
         .connect_timeout(CONNECT)
-        .tcp_keepalive(Some(PING_EVERY))
-        .tcp_nodelay(true)
         .http2_keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_ANSWER)
         .keep_alive_while_idle(true)
@@ -291,7 +318,11 @@ fn endpoint(settings: &PubsubSettings) -> Result<Endpoint> {
     if !settings.tls {
         return Ok(endpoint);
     }
-    endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(|error| {
+    let mut tls = ClientTlsConfig::new().with_native_roots();
+    if let Some(authorities) = &salesforce.authorities {
+        tls = tls.ca_certificate(Certificate::from_pem(authorities.pem()));
+    }
+    endpoint.tls_config(tls).map_err(|error| {
         refused(error).hint("install the system's certificate authorities (Debian: ca-certificates)")
     })
 }

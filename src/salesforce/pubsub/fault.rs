@@ -9,14 +9,15 @@ use tonic::{Code, Status};
 
 use crate::error::{Error, Kind};
 
-use super::super::fault::{Cure, Fault, clean};
+use super::super::fault::{Cure, Fault, TRUST, UNTRUSTED, clean};
 
 const PREFIX: &str = "sfdc.platform.eventbus.grpc.";
 
-/// Texts by which a fault is known when its trailers are missing; both recorded.
+/// Texts by which a fault is known when its trailers are missing; all recorded.
 const REPLAY_REFUSED: &str = "Replay ID validation failed";
 const LIMIT_REACHED: &str = "exceeded the event delivery limit";
 const SCHEMA_REFUSED: &str = "Schema validation failed";
+const IN_MAINTENANCE: &str = "down for maintenance";
 
 const NOT_SELECTED: &str = "switch Change Data Capture on for the object (Setup > Change Data Capture), or set `capture: poll`; custom settings, views and some standard objects have no change events";
 const NOT_PERMITTED: &str = "give the integration user View All Records on the object, or View All Data (for User: View All Users), or set `capture: poll`";
@@ -125,12 +126,16 @@ fn by_status(status: &Status, endpoint: &str) -> Fault {
         let mut fault =
             Fault::new(Kind::NetworkFailed, Cure::Again, format!("no connection to {endpoint}: {reason}"));
         fault.unreachable = true;
+        if reason.contains(UNTRUSTED) {
+            fault.hint = Some(TRUST);
+        }
         return fault;
     }
     let (kind, cure, hint) = match status.code() {
         _ if message.contains(REPLAY_REFUSED) => (Kind::ReplayIdExpired, Cure::None, None),
         _ if message.contains(LIMIT_REACHED) => (Kind::EventsLimitReached, Cure::None, None),
         _ if message.contains(SCHEMA_REFUSED) => (Kind::EventUnreadable, Cure::None, None),
+        _ if message.contains(IN_MAINTENANCE) => (Kind::SalesforceMaintenance, Cure::Maintenance, None),
         Code::Unauthenticated => (Kind::SessionExpired, Cure::Refresh, None),
         Code::NotFound => (Kind::SubscriptionRefused, Cure::None, Some(NOT_SELECTED)),
         Code::PermissionDenied => (Kind::SubscriptionRefused, Cure::None, Some(NOT_PERMITTED)),
@@ -270,7 +275,7 @@ mod tests {
                 Kind::EventsLimitReached,
             ),
             (Code::Internal, "The service is unavailable. Try again later", Kind::PubsubUnavailable),
-            (Code::Unavailable, "This application is down for maintenance", Kind::PubsubUnavailable),
+            (Code::Unavailable, "This application is down for maintenance", Kind::SalesforceMaintenance),
             (
                 Code::Internal,
                 "Received RST_STREAM with code 0 (Call ended without gRPC status)",

@@ -17,6 +17,7 @@ mod eventbus;
 mod fault;
 mod plan;
 mod platform_schema;
+mod road;
 mod schema_cache;
 mod subscription;
 #[cfg(test)]

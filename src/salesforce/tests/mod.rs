@@ -6,9 +6,11 @@ mod answers;
 mod bulk;
 mod company;
 mod deletions;
+mod faults;
 mod logins;
 mod queries;
 mod refreshes;
+mod rows;
 mod sessions;
 
 use super::bulk::PageRequest;

@@ -244,7 +244,7 @@ async fn what_the_store_did_not_take_is_stored_before_anything_else_is_asked() {
     with_data(&org);
     let gate = Arc::new(Semaphore::new(0));
     org.on_login([rotated(&org, 1, "5AepSecond").held_by(&gate)]);
-    let http = crate::salesforce::client::login_http().unwrap();
+    let http = crate::salesforce::client::login_http(&org.settings()).unwrap();
     let login = crate::salesforce::login::Login::new(settings(&org, Some(folder.store())), http);
     let asking = tokio::spawn({
         let login = Arc::clone(&login);
