@@ -42,14 +42,27 @@ pub struct Deletions {
     pub troubles: Vec<Error>,
 }
 
+/// Whether getDeleted is asked at all: on a history object it answers for all history objects, and their ids cannot be
+/// told apart.
+pub fn asks_for_deletions(object: &ObjectDescription) -> bool {
+    object.replicateable && !object.name.ends_with("History")
+}
+
+/// One call in twenty polls; the answer is cut to the minute, so that asking more often shows nothing.
+pub fn deletions_interval(settings: &PollSettings) -> Duration {
+    (settings.interval * 20)
+        .clamp(Duration::from_secs(60), settings.deleted_interval.max(Duration::from_secs(60)))
+}
+
 impl Deletions {
     pub fn new(object: &ObjectDescription, settings: &PollSettings) -> Self {
-        // getDeleted on a history object answers for all history objects, and their ids cannot be told apart.
-        let asks = object.replicateable && !object.name.ends_with("History");
-        // One call in twenty polls; the answer is cut to the minute, so that asking more often shows nothing.
-        let interval = (settings.interval * 20)
-            .clamp(Duration::from_secs(60), settings.deleted_interval.max(Duration::from_secs(60)));
-        Self { asks, interval, next_at: Instant::now(), known_gap: None, troubles: Vec::new() }
+        Self {
+            asks: asks_for_deletions(object),
+            interval: deletions_interval(settings),
+            next_at: Instant::now(),
+            known_gap: None,
+            troubles: Vec::new(),
+        }
     }
 
     /// Deletions whose stamps lie before this moment can be met again only by polls: what getDeleted may still name

@@ -33,11 +33,11 @@ use crate::salesforce::{Client, Describe, Purpose, Seat};
 use crate::{Error, Result};
 
 /// Below this many rows one REST query costs fewer calls than a Bulk job (create, poll, page, delete).
-const REST_LOAD_ROWS: u64 = 2_000;
+pub(super) const REST_LOAD_ROWS: u64 = 2_000;
 /// After as many failed jobs in a row the object is read by REST.
 const MOST_FAILED_JOBS: u32 = 3;
 /// How often the org is asked whether descriptions have changed: every ten minutes.
-const DESCRIPTIONS_A_DAY: u32 = 144;
+pub(super) const DESCRIPTIONS_A_DAY: u32 = 144;
 /// A first window from so short a time ago is taken to be small.
 const NEAR: Duration = Duration::from_secs(60 * 60);
 
@@ -107,6 +107,8 @@ pub struct ObjectCapture {
     /// `Client::metadata_changes` before the description in hand was asked for.
     metadata: u64,
     failed_jobs: u32,
+    /// Of the load that this process began.
+    load_calls: Option<loading::Counted>,
     /// Rows were new in the current window; when they last were.
     window_had_changes: bool,
     quiet_since: Instant,
@@ -156,6 +158,7 @@ impl ObjectCapture {
             last_modified,
             metadata,
             failed_jobs: 0,
+            load_calls: None,
             window_had_changes: false,
             quiet_since: now,
             small: false,
@@ -259,7 +262,7 @@ impl ObjectCapture {
     /// Called once all batches so far are committed: removes what is no longer needed in Salesforce.
     pub async fn after_commit(&mut self) {
         if let Some(job) = self.finished_job.take()
-            && let Err(error) = bulk::delete(&self.client.for_purpose(Purpose::Load), &job).await
+            && let Err(error) = bulk::delete(&self.load_client(), &job).await
         {
             tracing::debug!(object = %self.description().name, %error, "finished job not deleted");
         }

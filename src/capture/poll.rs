@@ -5,6 +5,7 @@
 //! that it moves only at the end. It never uses OFFSET, and never two queries for live and deleted rows.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::domain::{ObjectDescription, Rows, Stamp};
 use crate::error::Kind;
@@ -17,6 +18,11 @@ use super::window::Window;
 
 /// How many times as many rows as `bulk_from` one job may hold: the whole of it has to stand in the ledger.
 const MOST_BULK_SHARE: u64 = 5;
+
+/// From one poll to the next of an object that has been quiet for so long: it may wait a tenth of its quiet.
+pub fn pause_after(interval: Duration, longest: Duration, quiet: Duration) -> Duration {
+    (quiet / 10).clamp(interval, longest.max(interval))
+}
 
 #[derive(Debug)]
 pub struct PollPage {

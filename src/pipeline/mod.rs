@@ -9,6 +9,7 @@ mod circuit;
 mod encoders;
 mod event;
 mod event_encoders;
+pub mod forecast;
 mod object;
 mod opening;
 mod shard;
@@ -24,7 +25,7 @@ use std::time::Duration;
 use tokio::sync::{OnceCell, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-pub use chosen::{Chosen, choose, choose_live};
+pub use chosen::{Chosen, choose, choose_live, refuse_shared_topics};
 pub use supervisor::Finished;
 
 use crate::config::Settings;

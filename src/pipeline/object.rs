@@ -18,7 +18,7 @@ use super::shard::Parcel;
 use crate::capture::{ObjectCapture, Step};
 use crate::domain::Stamp;
 use crate::error::{Kind, Reaction};
-use crate::status::ObjectStatus;
+use crate::status::{LoadCalls, ObjectStatus};
 use crate::{Error, Result};
 
 /// Whether the run is over for an object.
@@ -151,6 +151,11 @@ impl ObjectTask {
                 return Ok(Turn::Ended(Ended::Stopped));
             }
             open.capture.after_commit().await;
+            if let Some(calls) = open.capture.take_load_calls() {
+                let (object, LoadCalls { used, forecast }) = (&self.opening.name, calls);
+                tracing::info!(%object, calls = used, forecast, "calls of the full load");
+                self.status.loaded(calls);
+            }
         }
         Ok(Turn::Moved)
     }

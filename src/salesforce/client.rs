@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
@@ -157,6 +158,8 @@ pub struct Client {
     shared: Arc<Shared>,
     pace: Arc<Pace>,
     purpose: Purpose,
+    /// Counts the calls of one piece of work.
+    tally: Option<Arc<AtomicU64>>,
 }
 
 struct Shared {
@@ -211,16 +214,13 @@ impl Client {
         let sessions = Sessions::open(settings.clone(), of_logins, Arc::clone(&governor), &pace, shared)
             .await
             .map_err(|fault| fault.into_error(&format!("login at {}", origin_of(&settings.login_origin))))?;
-        let shared = Shared {
-            http,
-            sessions,
-            governor,
-            company: Arc::new(Company::new(seats)),
-            metadata: Metadata::default(),
-            clock: ServerClock::default(),
-            maintenance: Maintenance::new("REST and Bulk API"),
-        };
-        let client = Self { shared: Arc::new(shared), pace: Arc::new(pace), purpose: Purpose::Check };
+        let company = Arc::new(Company::new(seats));
+        let metadata = Metadata::default();
+        let maintenance = Maintenance::new("REST and Bulk API");
+        let clock = ServerClock::default();
+        let shared = Shared { http, sessions, governor, company, metadata, clock, maintenance };
+        let client =
+            Self { shared: Arc::new(shared), pace: Arc::new(pace), purpose: Purpose::Check, tally: None };
         client.fetch_server_time().await?;
         Ok(client)
     }
@@ -229,6 +229,12 @@ impl Client {
     #[must_use]
     pub fn for_purpose(&self, purpose: Purpose) -> Self {
         Self { purpose, ..self.clone() }
+    }
+
+    /// The same login, with calls that the org counts counted here as well.
+    #[must_use]
+    pub fn counted_by(&self, tally: &Arc<AtomicU64>) -> Self {
+        Self { tally: Some(Arc::clone(tally)), ..self.clone() }
     }
 
     /// The same login with other patience.
@@ -342,6 +348,11 @@ impl Client {
         self.shared.governor.calls()
     }
 
+    /// Calls made so far that the org counts, by purpose.
+    pub fn billed_calls(&self) -> Calls {
+        self.shared.governor.billed()
+    }
+
     /// For an object that is followed, as long as it is. `polls`: by polls, `interval` apart.
     pub fn seat(&self, polls: bool, interval: Duration) -> Seat {
         self.shared.company.seat(polls, interval)
@@ -369,6 +380,12 @@ impl Client {
     }
 
     // ---- for the other files of this room ----
+
+    pub(super) fn tally(&self) {
+        if let Some(tally) = &self.tally {
+            tally.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 
     pub(super) fn metadata(&self) -> &Metadata {
         &self.shared.metadata

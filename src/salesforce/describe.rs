@@ -123,6 +123,12 @@ const ALWAYS: &[&str] = &["Id", "CreatedDate", "IsDeleted"];
 const CURSORS: &[&str] = &["SystemModstamp", "LastModifiedDate", "CreatedDate"];
 
 impl Describe {
+    /// From the body of an answer, whatever call it came with.
+    pub(super) fn read(body: &[u8]) -> Result<Self, Fault> {
+        let object = serde_json::from_slice(body).map_err(|error| Fault::json(&error))?;
+        Ok(Self { last_modified: None, object })
+    }
+
     /// Names in the rules that the object has no field for.
     pub fn unknown_fields<'a>(&self, rules: &'a FieldRules) -> Vec<&'a str> {
         let known = |name: &str| self.object.fields.iter().any(|field| field.name.eq_ignore_ascii_case(name));

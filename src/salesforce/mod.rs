@@ -27,6 +27,7 @@ pub mod retrieve;
 pub mod scripted;
 mod session;
 pub mod soql;
+pub mod survey;
 #[cfg(test)]
 mod tests;
 mod transport;

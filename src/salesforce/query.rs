@@ -10,7 +10,7 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::domain::Rows;
+use crate::domain::{Field, ObjectDescription, Rows};
 use crate::error::{Error, Kind, Result};
 
 use super::company::Answer;
@@ -22,7 +22,19 @@ use super::{Client, Statement};
 /// An address may have 16,384 bytes together with all headers (`rest.md` 3.1).
 const LONGEST_ADDRESS: usize = 12_000;
 /// Query subrequests that one composite call may hold.
-pub(super) const QUERIES_PER_CALL: usize = 5;
+pub const QUERIES_PER_CALL: usize = 5;
+
+/// Rows of a page as Salesforce makes it, and with two or more long texts in a row (`rest.md` 3.1).
+const PAGE_ROWS: u64 = 2_000;
+const PAGE_ROWS_OF_TEXTS: u64 = 200;
+/// A text area above this is a long text.
+const LONG_TEXT: u32 = 255;
+
+/// How many rows a page of all captured fields will hold, for forecasts; the server may send fewer.
+pub fn page_rows(object: &ObjectDescription) -> u64 {
+    let long = |field: &&Field| field.salesforce_type == "textarea" && field.length > LONG_TEXT;
+    if object.fields.iter().filter(long).count() > 1 { PAGE_ROWS_OF_TEXTS } else { PAGE_ROWS }
+}
 
 #[derive(Debug)]
 pub struct Page {
@@ -288,7 +300,7 @@ impl Client {
         .await
     }
 
-    fn query_path(&self, soql: &str, include_deleted: bool) -> String {
+    pub(super) fn query_path(&self, soql: &str, include_deleted: bool) -> String {
         let resource = if include_deleted { "queryAll" } else { "query" };
         let soql: String = url::form_urlencoded::byte_serialize(soql.as_bytes()).collect();
         self.data_path(&format!("/{resource}?q={soql}"))
@@ -311,7 +323,7 @@ fn is_about_access(error: &Error) -> bool {
     matches!(error.kind(), Kind::ObjectForbidden | Kind::ObjectUnknown | Kind::QueryRefused)
 }
 
-fn total_size(body: &[u8]) -> Result<u64, Fault> {
+pub(super) fn total_size(body: &[u8]) -> Result<u64, Fault> {
     #[derive(Deserialize)]
     struct Total {
         #[serde(rename = "totalSize")]

@@ -46,6 +46,8 @@ pub struct KafkaCounters {
 pub(super) struct Counters {
     /// By API (`rest`, `bulk`, `login`) and purpose (`load`, `poll`, …).
     pub calls: BTreeMap<(&'static str, &'static str), u64>,
+    /// By purpose, what the org counts of them.
+    pub billed: BTreeMap<&'static str, u64>,
     pub allowance_used: Option<f64>,
     pub budget: Option<BudgetReport>,
     pub gaps: BTreeMap<(String, &'static str), u64>,
@@ -73,6 +75,7 @@ impl Board {
     pub fn new() -> Self {
         let counters = Counters {
             calls: BTreeMap::new(),
+            billed: BTreeMap::new(),
             allowance_used: None,
             budget: None,
             gaps: BTreeMap::new(),
@@ -160,6 +163,11 @@ impl Board {
         self.note(|counters| *counters.calls.entry((api, purpose)).or_default() += 1);
     }
 
+    /// One of these calls counts against the org's allowance.
+    pub fn billed(&self, purpose: &'static str) {
+        self.note(|counters| *counters.billed.entry(purpose).or_default() += 1);
+    }
+
     /// The org's daily allowance as Salesforce last said.
     pub fn allowance(&self, used: u64, allowed: u64) {
         self.note(|counters| {
@@ -195,6 +203,7 @@ impl Board {
             started_at: self.started_at,
             objects,
             calls: counters.calls.values().sum(),
+            billed_calls: counters.billed.clone(),
             calls_by_purpose,
             budget: counters.budget.clone(),
             allowance_used: counters.allowance_used,

@@ -55,6 +55,8 @@ pub struct ObjectReport {
     pub rows_loaded: u64,
     /// Rows it is expected to have; none: not known.
     pub rows_expected: Option<u64>,
+    /// Calls of the last full load of this process, and what was forecast for it; none: no load has ended.
+    pub load_calls: Option<LoadCalls>,
     /// Records published since the start of this process, by operation letter.
     pub published: Published,
     pub dead_letters: u64,
@@ -70,6 +72,12 @@ pub struct ObjectReport {
     pub error: Option<ErrorReport>,
     /// Without contact for longer than its bound.
     pub out_of_touch: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LoadCalls {
+    pub used: u64,
+    pub forecast: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -119,6 +127,8 @@ pub struct Snapshot {
     pub objects: Vec<ObjectReport>,
     /// Calls made to Salesforce since the start, by all objects together.
     pub calls: u64,
+    /// Of these, what counts against the org's allowance, by purpose.
+    pub billed_calls: BTreeMap<&'static str, u64>,
     /// The same by purpose.
     pub calls_by_purpose: BTreeMap<&'static str, u64>,
     /// None: nothing was asked yet.

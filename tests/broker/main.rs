@@ -12,6 +12,7 @@ mod kafka_faults;
 mod logins;
 mod member;
 mod outage;
+mod plan;
 mod platform_events;
 mod publishing;
 mod registry;

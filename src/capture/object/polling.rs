@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{DESCRIPTIONS_A_DAY, Follow, Held, ObjectCapture, Step};
-use crate::capture::poll::WindowReader;
+use crate::capture::poll::{WindowReader, pause_after};
 use crate::capture::window::Window;
 use crate::domain::{Stamp, State};
 use crate::error::Kind;
@@ -107,6 +107,8 @@ impl ObjectCapture {
         let repairs = self.window_opened();
         let settings = &self.settings.poll;
         let window = Window::open(cursor, self.position.floor, settings.look_back, to);
+        let end = self.end_of_run(to);
+        let window = window.filter(|_| end.is_none());
         let window = window.map(|window| if repairs { window.open_ended() } else { window });
         let Some(Follow { window: slot, next_at }) = &mut self.follow else { return Ok(None) };
         match window {
@@ -119,11 +121,23 @@ impl ObjectCapture {
             }
             None => {
                 // The server's clock is known to the second; a little patience lets it move.
-                *next_at = Instant::now() + settings.interval.min(Duration::from_secs(1));
+                *next_at = Instant::now() + end.unwrap_or(settings.interval).min(Duration::from_secs(1));
                 self.client.fetch_server_time().await?;
             }
         }
         Ok(None)
+    }
+
+    /// `--once`, with the end of the run so near that one window up to there does the work of several: how long until it can
+    /// be read. The same moment for all objects, so that they share calls.
+    fn end_of_run(&self, to: Stamp) -> Option<Duration> {
+        let settle = self.settings.poll.settle;
+        let until =
+            self.settings.until.filter(|until| to < *until && self.position.state != State::Loading)?;
+        if until.since(to) > settle + Duration::from_secs(2) {
+            return None;
+        }
+        Some(until.plus(settle).since(self.client.server_time()))
     }
 
     /// The window is read to its end: plan the next.
@@ -136,9 +150,7 @@ impl ObjectCapture {
         if self.window_had_changes {
             self.quiet_since = now;
         }
-        // The longer an object is quiet, the longer it may wait, by a tenth of its quiet.
-        let mut pause =
-            (now.duration_since(self.quiet_since) / 10).clamp(interval, settings.max_interval.max(interval));
+        let mut pause = pause_after(interval, settings.max_interval, now.duration_since(self.quiet_since));
         if self.settings.until.is_some_and(|until| to < until) {
             // The run ends with the poll that reaches its start: not to be waited for longer than the clock takes.
             pause = pause.min(Duration::from_secs(1));

@@ -43,6 +43,8 @@ pub(super) struct Books {
     /// Spent before any account was there: the first one takes it over.
     carried: Counts,
     pub calls: Calls,
+    /// Of these, what the org counts.
+    pub billed: Calls,
     /// The org said that its allowance is spent.
     pub closed_until: Option<Instant>,
     pub closed_times: u32,
@@ -72,6 +74,7 @@ impl Books {
             accounts: BTreeMap::from([(0, alone)]),
             carried: [0; 4],
             calls: Calls::new(),
+            billed: Calls::new(),
             closed_until: None,
             closed_times: 0,
             waiting: BTreeMap::new(),

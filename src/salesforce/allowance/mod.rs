@@ -126,6 +126,10 @@ impl Governor {
     pub fn report_to(&self, board: &Arc<Board>) {
         let _ = self.board.set(Arc::clone(board));
         self.show(&self.books());
+        // What was asked before counts too.
+        for (purpose, calls) in self.billed() {
+            (0..calls).for_each(|_| board.billed(purpose.word()));
+        }
     }
 
     pub fn watch(&self) -> watch::Receiver<Allowance> {
@@ -134,6 +138,11 @@ impl Governor {
 
     pub fn calls(&self) -> Calls {
         self.books().calls.clone()
+    }
+
+    /// Calls made so far that count against the org's allowance.
+    pub fn billed(&self) -> Calls {
+        self.books().billed.clone()
     }
 
     /// Our own clock: what accounts go by.
@@ -166,6 +175,12 @@ impl Governor {
             charged.made = true;
         }
         self.count(api, purpose);
+        if billed {
+            *self.books().billed.entry(purpose).or_default() += 1;
+            if let Some(board) = self.board.get() {
+                board.billed(purpose.word());
+            }
+        }
         Ok(Permit { _any: any, _load: load })
     }
 
