@@ -14,6 +14,7 @@ mod shard;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+pub mod token_store;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,8 +30,8 @@ use crate::config::Settings;
 use crate::domain::Stamp;
 use crate::error::Kind;
 use crate::publish::{Membership, ShardEvent, TopicAdmin, topics};
-use crate::salesforce::Client;
 use crate::salesforce::pubsub::PubSub;
+use crate::salesforce::{Client, Pace};
 use crate::schema::Registry;
 use crate::status::Board;
 use crate::{Error, Result};
@@ -124,7 +125,8 @@ struct Prepared {
 }
 
 async fn prepare(settings: &Settings, board: &Arc<Board>, options: Options) -> Result<Prepared> {
-    let client = Client::connect(&settings.salesforce).await?;
+    token_store::prepare(settings).await?;
+    let client = token_store::connect(settings, Pace::default()).await?;
     client.report_to(board);
     let started_at = client.fetch_server_time().await?;
     let mut chosen = choose(&client, settings).await?;

@@ -20,6 +20,7 @@ use super::allowance::{Allowance, Governor};
 use super::clock::ServerClock;
 use super::fault::{Area, Cure, Fault};
 use super::login::origin_of;
+use super::login::place::SharedStore;
 use super::maintenance::Maintenance;
 use super::session::Sessions;
 use super::transport::Call;
@@ -173,11 +174,20 @@ impl Client {
     }
 
     pub async fn connect_with(settings: &SalesforceSettings, pace: Pace) -> Result<Self> {
+        Self::connect_keeping(settings, pace, None).await
+    }
+
+    /// `shared` keeps the login if the settings say `token_store: kafka`.
+    pub async fn connect_keeping(
+        settings: &SalesforceSettings,
+        pace: Pace,
+        shared: Option<Arc<dyn SharedStore>>,
+    ) -> Result<Self> {
         install_tls();
         let http = http_client(settings).and_then(reqwest::ClientBuilder::build).map_err(no_http)?;
         let of_logins = login_http(settings).map_err(|fault| fault.into_error("login"))?;
         let governor = Arc::new(Governor::new(&settings.budget));
-        let sessions = Sessions::open(settings.clone(), of_logins, Arc::clone(&governor), &pace)
+        let sessions = Sessions::open(settings.clone(), of_logins, Arc::clone(&governor), &pace, shared)
             .await
             .map_err(|fault| fault.into_error(&format!("login at {}", origin_of(&settings.login_origin))))?;
         let maintenance = Maintenance::new("REST and Bulk API");
