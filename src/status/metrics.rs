@@ -322,7 +322,14 @@ mod tests {
         board.called("bulk", "load");
         board.allowance(150, 1_000);
         board.object("Odd\"name\n");
+        let sick = board.object("Sick");
+        let error = crate::Error::new(crate::error::Kind::ObjectForbidden, "object Sick may not be read");
+        sick.failed(&error, tokio::time::Instant::now() + Duration::from_secs(300), true);
         let text = render(&board);
+        let retry = "sf2kafka_object_retry_timestamp_seconds{object=\"Sick\"} ";
+        let again_at: f64 = text.lines().find_map(|line| line.strip_prefix(retry)).unwrap().parse().unwrap();
+        assert!(again_at > now().0 as f64 / 1_000.0 + 200.0, "{again_at}");
+        assert!(text.contains("sf2kafka_object_state{object=\"Sick\",state=\"failed\"} 1\n"), "{text}");
         for line in [
             "sf2kafka_records_published_total{object=\"Account\",output=\"crm.Account\",operation=\"I\"} 1",
             "sf2kafka_object_state{object=\"Account\",state=\"waiting\"} 1",
