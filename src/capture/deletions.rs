@@ -131,7 +131,7 @@ impl Deletions {
                     if end.since(later) < SHORTEST {
                         // Nothing of it is known: the next call begins behind it.
                         self.lost(object, later, end);
-                        self.next_at = Instant::now() + self.interval;
+                        self.next_at = Instant::now() + client.stretched(Purpose::Deletions, self.interval);
                         return Ok(Some(Found { ids: Vec::new(), to: end }));
                     }
                     start = later;
@@ -139,7 +139,7 @@ impl Deletions {
                 Err(error) => return Err(error),
             }
         };
-        self.next_at = Instant::now() + self.interval;
+        self.next_at = Instant::now() + client.stretched(Purpose::Deletions, self.interval);
         Ok(Some(self.found(object, start, &answer, end)))
     }
 

@@ -32,6 +32,8 @@ pub struct WindowReader {
     object: Arc<ObjectDescription>,
     window: Window,
     bulk_from: u64,
+    /// The first page is asked for together with those of other objects.
+    in_company: bool,
     piece: Piece,
 }
 
@@ -43,7 +45,12 @@ enum Piece {
 
 impl WindowReader {
     pub fn new(client: Client, object: Arc<ObjectDescription>, window: Window, bulk_from: u64) -> Self {
-        Self { client, object, window, bulk_from, piece: Piece::Unread }
+        Self { client, object, window, bulk_from, in_company: false, piece: Piece::Unread }
+    }
+
+    /// For a window that is likely to hold one page.
+    pub fn in_company(self, in_company: bool) -> Self {
+        Self { in_company, ..self }
     }
 
     pub fn window(&self) -> &Window {
@@ -56,8 +63,11 @@ impl WindowReader {
             match &mut self.piece {
                 Piece::Unread => {
                     let statement = self.select().order_by_cursor().statement()?;
-                    let pages = Box::new(self.client.query(&statement, true));
-                    self.piece = Piece::Rest { pages, last: None };
+                    let pages = match std::mem::take(&mut self.in_company) {
+                        true => self.client.query_in_company(&statement, true),
+                        false => self.client.query(&statement, true),
+                    };
+                    self.piece = Piece::Rest { pages: Box::new(pages), last: None };
                 }
                 Piece::Rest { pages, last } => {
                     let page = match pages.next().await {

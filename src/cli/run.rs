@@ -46,8 +46,7 @@ async fn follow(settings: Arc<Settings>, once: bool, bars: &MultiProgress) -> Re
     showing.push(tokio::spawn(progress::show(board.clone(), bars.clone(), shown.clone())));
     tracing::info!(pipeline = %settings.name, once, "starting");
     let outcome =
-        pipeline::run(settings, board.clone(), stop.clone(), Options { once, topics: TopicAdmin::Kafka })
-            .await;
+        pipeline::run(settings, board.clone(), stop.clone(), Options::new(once, TopicAdmin::Kafka)).await;
     shown.cancel();
     for task in showing {
         // What only shows cannot make the run fail.

@@ -157,6 +157,8 @@ impl ObjectTask {
 
     async fn caught_up(&mut self, read_to: Option<Stamp>, pause: Duration) -> Result<Turn> {
         self.status.caught_up(read_to);
+        // Near the budget polls are further apart than the settings say.
+        self.status.contact_within(self.opening.contact_bound().max(pause * 2));
         if let Some(until) = self.until
             && read_to.is_none_or(|read_to| read_to >= until)
         {

@@ -24,6 +24,11 @@ pub async fn connect(settings: &Settings, pace: Pace) -> Result<Client> {
     Client::connect_keeping(&settings.salesforce, pace, shared(settings)).await
 }
 
+/// The same without a billed call.
+pub async fn log_in(settings: &Settings, pace: Pace) -> Result<Client> {
+    Client::log_in(&settings.salesforce, pace, shared(settings)).await
+}
+
 /// The control topic may not be there yet; who only tests the configuration makes none.
 pub async fn prepare(settings: &Settings) -> Result<()> {
     match settings.salesforce.auth.token_store() {

@@ -48,6 +48,16 @@ struct Wanted<'a> {
     create: bool,
 }
 
+/// Whether the control topic is there: whether this pipeline has run before.
+pub async fn has_control(settings: &Settings) -> Result<bool> {
+    let reader: BaseConsumer<Plain> = client_config(settings, &Role::Reader { committed: true })?
+        .create_with_context(Plain)
+        .map_err(|error| kafka_error("the Kafka client cannot start", error))?;
+    let (control, at) = (settings.control_topic(), settings.kafka.bootstrap_servers.clone());
+    let listed = blocking(move || listed(&reader, &at)).await?;
+    Ok(listed.iter().any(|(name, _)| *name == control))
+}
+
 /// Makes sure that the control topic, `data` and the topics beside them are there and fit.
 pub async fn ensure(settings: &Settings, admin: TopicAdmin, data: &[String]) -> Result<()> {
     let wanted = wanted(settings, data);

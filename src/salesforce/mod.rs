@@ -9,6 +9,7 @@ mod allowance;
 pub mod bulk;
 pub mod client;
 mod clock;
+mod company;
 mod csv;
 pub mod deleted;
 pub mod describe;
@@ -30,8 +31,9 @@ pub mod soql;
 mod tests;
 mod transport;
 
-pub use allowance::Allowance;
+pub use allowance::{Allowance, BUDGET_KEY, BudgetAccount};
 pub use client::{Calls, Client, Pace, Purpose, install_tls};
+pub use company::Seat;
 pub use deleted::Deletions;
 pub use describe::{Describe, ObjectSummary};
 pub use discover::Choice;

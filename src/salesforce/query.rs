@@ -13,7 +13,8 @@ use serde_json::value::RawValue;
 use crate::domain::Rows;
 use crate::error::{Error, Kind, Result};
 
-use super::fault::{Area, Fault, classify};
+use super::company::Answer;
+use super::fault::{Area, Cure, Fault, classify};
 use super::page::{Columns, Decoded, decode};
 use super::transport::{Call, Reply};
 use super::{Client, Statement};
@@ -21,7 +22,7 @@ use super::{Client, Statement};
 /// An address may have 16,384 bytes together with all headers (`rest.md` 3.1).
 const LONGEST_ADDRESS: usize = 12_000;
 /// Query subrequests that one composite call may hold.
-const QUERIES_PER_CALL: usize = 5;
+pub(super) const QUERIES_PER_CALL: usize = 5;
 
 #[derive(Debug)]
 pub struct Page {
@@ -39,6 +40,8 @@ pub struct QueryPages {
     what: String,
     state: State,
     rows: u64,
+    /// The first page is asked for together with those of other objects, if others ask now.
+    in_company: bool,
 }
 
 enum State {
@@ -53,6 +56,9 @@ impl QueryPages {
     /// None after the last page. There is always a first page, though it may be empty. Dropping the future while it
     /// waits loses nothing: the same page is asked for again.
     pub async fn next(&mut self) -> Result<Option<Page>> {
+        if let Some((decoded, session)) = self.first_in_company().await? {
+            return self.page(decoded, session).map(Some);
+        }
         let (decoded, session) = loop {
             match &self.state {
                 State::Done => return Ok(None),
@@ -85,6 +91,35 @@ impl QueryPages {
                 }
             }
         };
+        self.page(decoded, session).map(Some)
+    }
+
+    /// The first page, if it came by a call that others shared; none: to be asked for alone.
+    async fn first_in_company(&mut self) -> Result<Option<(Decoded, u64)>> {
+        let (true, State::Start(_, Some(address))) = (self.in_company, &self.state) else { return Ok(None) };
+        let answer = self.client.company().ask(&self.client, address.clone()).await;
+        // Once is enough: what is asked for again is asked for alone.
+        self.in_company = false;
+        let own = match answer {
+            Answer::Alone => return Ok(None),
+            Answer::Failed(error) => return Err(error.during(&self.what)),
+            Answer::Own(own) => own,
+        };
+        let decoded = match own.status.is_success() {
+            true => decode(&own.body, &self.columns),
+            false => Err(classify(Area::Query, own.status, &own.headers, &own.body)),
+        };
+        match decoded {
+            Ok(decoded) => Ok(Some((decoded, own.session))),
+            Err(fault) if fault.cure == Cure::None => Err(fault.into_error(&self.what)),
+            Err(fault) => {
+                tracing::debug!(what = self.what, error = fault.message, "asked again without company");
+                Ok(None)
+            }
+        }
+    }
+
+    fn page(&mut self, decoded: Decoded, session: u64) -> Result<Page> {
         self.rows += decoded.rows.len() as u64;
         self.state = match decoded.next {
             Some(next) if !decoded.done => State::More(self.local_path(next)?, session),
@@ -106,7 +141,7 @@ impl QueryPages {
                 "a query brought another number of rows than it announced"
             );
         }
-        Ok(Some(Page { rows: decoded.rows, total_size: decoded.total_size, done: decoded.done }))
+        Ok(Page { rows: decoded.rows, total_size: decoded.total_size, done: decoded.done })
     }
 
     /// A next page is asked for at the org, wherever the answer points.
@@ -123,8 +158,7 @@ impl QueryPages {
 
 /// The answer of a composite call with one subrequest.
 fn unwrap_one(reply: &Reply, columns: &Columns) -> Result<Decoded, Fault> {
-    let composite: Composite<'_> =
-        serde_json::from_slice(&reply.body).map_err(|error| Fault::json(&error))?;
+    let composite = Composite::read(reply)?;
     let first = composite.answers.first().ok_or_else(|| Fault::unreadable("a composite answer is empty"))?;
     let body = first.body.get().as_bytes();
     let status = StatusCode::from_u16(first.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -135,19 +169,31 @@ fn unwrap_one(reply: &Reply, columns: &Columns) -> Result<Decoded, Fault> {
 }
 
 #[derive(Deserialize)]
-struct Composite<'a> {
+pub(super) struct Composite<'a> {
     #[serde(borrow, rename = "compositeResponse")]
     answers: Vec<SubAnswer<'a>>,
 }
 
 #[derive(Deserialize)]
-struct SubAnswer<'a> {
+pub(super) struct SubAnswer<'a> {
     #[serde(borrow)]
-    body: &'a RawValue,
+    pub body: &'a RawValue,
     #[serde(rename = "httpStatusCode")]
-    status: u16,
+    pub status: u16,
     #[serde(rename = "referenceId", default)]
     reference: String,
+}
+
+impl<'a> Composite<'a> {
+    pub fn read(reply: &'a Reply) -> Result<Self, Fault> {
+        serde_json::from_slice(&reply.body).map_err(|error| Fault::json(&error))
+    }
+
+    /// The answer of the path at this place of the call.
+    pub fn answer(&self, place: usize) -> Option<&SubAnswer<'a>> {
+        let reference = format!("q{place}");
+        self.answers.iter().find(|answer| answer.reference == reference)
+    }
 }
 
 impl Client {
@@ -169,7 +215,13 @@ impl Client {
             what,
             state,
             rows: 0,
+            in_company: false,
         }
+    }
+
+    /// The same, for an answer that is likely to be small: one call for those that ask at the same time.
+    pub fn query_in_company(&self, statement: &Statement, include_deleted: bool) -> QueryPages {
+        QueryPages { in_company: true, ..self.query(statement, include_deleted) }
     }
 
     /// `soql`: made by `Select::count`.
@@ -225,8 +277,7 @@ impl Client {
             names.iter().map(|name| self.query_path(&format!("SELECT COUNT() FROM {name}"), false)).collect();
         let call = self.composite_call("counting rows", &paths);
         self.fetch(&call, |reply| {
-            let composite: Composite<'_> =
-                serde_json::from_slice(&reply.body).map_err(|error| Fault::json(&error))?;
+            let composite = Composite::read(&reply)?;
             let counted =
                 composite.answers.iter().filter(|answer| answer.status == 200).filter_map(|answer| {
                     let name = names.get(answer.reference.strip_prefix('q')?.parse::<usize>().ok()?)?;
@@ -243,7 +294,7 @@ impl Client {
         self.data_path(&format!("/{resource}?q={soql}"))
     }
 
-    fn composite_call(&self, what: &str, paths: &[String]) -> Call {
+    pub(super) fn composite_call(&self, what: &str, paths: &[String]) -> Call {
         let subrequests: Vec<_> = paths
             .iter()
             .enumerate()

@@ -124,6 +124,13 @@ impl ObjectStatus {
         self.note(|state| state.rows_expected = Some(rows));
     }
 
+    /// How long it may be without contact from now on before it counts as not moving.
+    pub fn contact_within(&self, bound: Duration) {
+        if self.lock().contact_bound != bound {
+            self.note(|state| state.contact_bound = bound);
+        }
+    }
+
     /// Salesforce answered something for this object.
     pub fn contact(&self) {
         self.note(|state| state.last_contact = Some(now()));

@@ -66,7 +66,7 @@ struct Run {
 impl Run {
     fn start(settings: &Arc<Settings>, once: bool) -> Self {
         let (board, stop) = (Arc::new(Board::new()), CancellationToken::new());
-        let options = Options { once, topics: TopicAdmin::Kafka };
+        let options = Options::new(once, TopicAdmin::Kafka);
         let task = tokio::spawn(pipeline::run(settings.clone(), board.clone(), stop.clone(), options));
         Self { board, stop, task }
     }
