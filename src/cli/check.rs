@@ -14,6 +14,7 @@ use super::{ConfigArgument, Outcome, block_on};
 use crate::config::{self, CaptureChoice, FieldRules, Method, PlatformEventSettings, Settings};
 use crate::domain::name::target_object;
 use crate::error::Kind;
+use crate::pipeline::token_store;
 use crate::publish::{self, check::Reached};
 use crate::salesforce::pubsub::{PubSub, change_topic, platform_topic};
 use crate::salesforce::{Client, Pace, Purpose, Select, discover};
@@ -116,7 +117,7 @@ fn text(lines: &[Line]) -> String {
 /// Login, API access and objects; gives the names of the objects that a run would capture.
 async fn salesforce(settings: &Settings) -> (Vec<Line>, Vec<String>) {
     let mut lines = Vec::new();
-    let client = match Client::connect_with(&settings.salesforce, Pace::brief()).await {
+    let client = match token_store::connect(settings, Pace::brief()).await {
         Ok(client) => client.for_purpose(Purpose::Check),
         Err(error) => {
             lines.push(Line::cross("login", &error));

@@ -13,6 +13,7 @@ use super::{ConfigArgument, Outcome, block_on};
 use crate::config::{self, CaptureChoice, FieldRules, Method, ObjectSettings, Settings, matches_object};
 use crate::domain::ObjectDescription;
 use crate::error::Kind;
+use crate::pipeline::token_store;
 use crate::salesforce::pubsub::PubSub;
 use crate::salesforce::{Client, ObjectSummary, Pace, Purpose};
 use crate::{Error, Result};
@@ -79,8 +80,7 @@ pub(super) fn run(arguments: &Arguments, bars: &MultiProgress) -> Result<Outcome
 }
 
 async fn discover(settings: &Settings, pattern: Option<&str>, bars: &MultiProgress) -> Result<Vec<Found>> {
-    let client =
-        Client::connect_with(&settings.salesforce, Pace::brief()).await?.for_purpose(Purpose::Describe);
+    let client = token_store::connect(settings, Pace::brief()).await?.for_purpose(Purpose::Describe);
     let mut org = client.describe_global().await?;
     if let Some(pattern) = pattern {
         org.retain(|object| matches_object(pattern, &object.name));

@@ -3,12 +3,12 @@
 //! Comes in: the section. Goes out: an [`Auth`], or problems with their lines: what the chosen way needs and does not
 //! have, and what is given and has no use with it. Never: a secret in a problem.
 
-use std::path::PathBuf;
-
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use url::{Host, Url};
 
 use super::reader::{Section, Text};
-use super::{App, Auth};
+use super::{App, Auth, Secret, TokenPlace};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Method {
@@ -34,6 +34,8 @@ const KEYS: &[(&str, &[Method])] = &[
     ("refresh_token", &[RefreshToken]),
     ("refresh_token_file", &[RefreshToken]),
     ("token_store", &[AuthorizationCode, RefreshToken]),
+    ("token_key", &[AuthorizationCode, RefreshToken]),
+    ("token_key_file", &[AuthorizationCode, RefreshToken]),
     ("username", &[JwtBearer, Password]),
     ("private_key", &[JwtBearer]),
     ("private_key_file", &[JwtBearer]),
@@ -45,7 +47,7 @@ const KEYS: &[(&str, &[Method])] = &[
 ];
 
 pub(super) fn method(section: &Section<'_>) -> Option<Method> {
-    let hint = "`client-credentials` for an integration user, or `authorization-code` and then `sf2kafka login -c FILE`";
+    let hint = "`client-credentials` with client_id and client_secret, or `authorization-code` and then `sf2kafka login -c FILE`";
     section.demand("auth", hint, |section| {
         section.choice(
             "auth",
@@ -98,7 +100,6 @@ pub(super) fn auth(section: &Section<'_>, method: Option<Method>, pipeline: &str
     let password = secret("password", is(&[Password]), "give `password` or `password_file`");
     let security_token = section.secret("security_token").filter(|secret| !secret.expose().is_empty());
     let token_store = token_store(section, method, pipeline);
-    section.not_yet(&[("token_key_file", "a login is kept in the file that `token_store` names")]);
     if let Some(method) = method {
         let unused = KEYS.iter().filter(|(key, of)| !of.contains(&method) && section.has(key));
         for (key, of) in unused {
@@ -189,16 +190,26 @@ fn is_this_machine(url: &Url) -> bool {
 }
 
 /// None: a problem, or no use for one. Some(None): none is wanted.
-fn token_store(section: &Section<'_>, method: Option<Method>, pipeline: &str) -> Option<Option<PathBuf>> {
+fn token_store(section: &Section<'_>, method: Option<Method>, pipeline: &str) -> Option<Option<TokenPlace>> {
     let context = section.context();
+    let key = section.secret("token_key");
     let given = section.text("token_store");
     let place = section.place_of("token_store");
     match given.as_ref().map(|text| text.text.as_str()) {
         Some("kafka") => {
-            let message = "`salesforce.token_store: kafka` is not available in this version";
             let hint =
-                "give a file on storage that outlives the program; every instance needs a login of its own";
-            context.problem(place, message, Some(hint));
+                "give `token_key_file`, made once with `openssl rand -hex 32`, the same for all instances";
+            let key = section.demand("token_key", hint, |_| key)?;
+            if key_bytes(&key).is_none() {
+                let message = "`salesforce.token_key` is no key of 32 bytes in hexadecimal or base64";
+                context.problem(section.place_of("token_key"), message, Some(hint));
+                return None;
+            }
+            Some(Some(TokenPlace::Kafka { key }))
+        }
+        _ if key.is_some() && matches!(method, Some(AuthorizationCode | RefreshToken)) => {
+            let message = "`salesforce.token_key` has no use without `token_store: kafka`";
+            context.problem(place, message, Some("leave it out, or set `token_store: kafka`"));
             None
         }
         Some("none") if method == Some(RefreshToken) => Some(None),
@@ -207,7 +218,7 @@ fn token_store(section: &Section<'_>, method: Option<Method>, pipeline: &str) ->
             context.problem(place, message, Some("leave it out, or give a file"));
             None
         }
-        Some(path) => Some(Some(context.path(path))),
+        Some(path) => Some(Some(TokenPlace::File(context.path(path)))),
         None if !matches!(method, Some(AuthorizationCode | RefreshToken)) => None,
         None if (context.environment)("HOME").is_none_or(|home| home.is_empty()) => {
             let message =
@@ -215,6 +226,20 @@ fn token_store(section: &Section<'_>, method: Option<Method>, pipeline: &str) ->
             context.problem(place, message, Some("give a file on storage that outlives the program"));
             None
         }
-        None => Some(Some(context.path(&format!("~/.config/sf2kafka/{pipeline}.json")))),
+        None => Some(Some(TokenPlace::File(context.path(&format!("~/.config/sf2kafka/{pipeline}.json"))))),
     }
+}
+
+/// A key of 32 bytes, spelled as 64 hexadecimal digits or as base64.
+pub fn key_bytes(key: &Secret) -> Option<[u8; 32]> {
+    let text = key.expose().trim();
+    if text.len() == 64 {
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            let pair = std::str::from_utf8(pair).ok()?;
+            *byte = u8::from_str_radix(pair, 16).ok()?;
+        }
+        return Some(bytes);
+    }
+    STANDARD.decode(text).ok()?.try_into().ok()
 }

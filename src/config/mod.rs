@@ -24,6 +24,7 @@ pub use authorities::Authorities;
 pub use connection::OWN_PROPERTIES;
 pub use duration::parse as parse_duration;
 pub use file::load;
+pub use login::key_bytes;
 pub use objects::{is_glob, matches_object};
 pub use secret::Secret;
 pub use settings::*;

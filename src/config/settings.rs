@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use url::Url;
@@ -88,14 +88,14 @@ pub enum Auth {
         callback_url: Option<String>,
         /// Default true.
         pkce: bool,
-        token_store: PathBuf,
+        token_store: TokenPlace,
     },
     /// A refresh token that somebody else got.
     RefreshToken {
         app: App,
         refresh_token: Secret,
         /// Where its successors are kept; none: it has none, the app does not rotate.
-        token_store: Option<PathBuf>,
+        token_store: Option<TokenPlace>,
     },
     JwtBearer {
         client_id: String,
@@ -127,17 +127,26 @@ impl Auth {
         }
     }
 
-    /// The file that keeps this login's refresh token.
-    pub fn token_store(&self) -> Option<&Path> {
+    /// What keeps this login's refresh token.
+    pub fn token_store(&self) -> Option<&TokenPlace> {
         match self {
             Self::AuthorizationCode { token_store, .. } => Some(token_store),
-            Self::RefreshToken { token_store, .. } => token_store.as_deref(),
+            Self::RefreshToken { token_store, .. } => token_store.as_ref(),
             Self::ClientCredentials { .. }
             | Self::AccessToken { .. }
             | Self::JwtBearer { .. }
             | Self::Password { .. } => None,
         }
     }
+}
+
+/// Where a refresh token is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenPlace {
+    /// For processes of one machine.
+    File(PathBuf),
+    /// The control topic, for instances anywhere; sealed with this key of 32 bytes, as hexadecimal or base64 text.
+    Kafka { key: Secret },
 }
 
 /// An External Client App or Connected App.

@@ -340,7 +340,7 @@ fn a_login_by_browser_is_kept_in_the_home_directory_unless_a_file_is_named() {
         panic!("another auth")
     };
     assert_eq!(app.client_secret.unwrap().expose(), "the-secret");
-    assert_eq!(token_store, Path::new("/home/me/.config/sf2kafka/crm.json"));
+    assert_eq!(token_store, TokenPlace::File("/home/me/.config/sf2kafka/crm.json".into()));
     let given = "  token_store: tokens/crm.json\n  pkce: false\n  callback_url: http://localhost:1717/OauthRedirect\n";
     let Auth::AuthorizationCode { callback_url: Some(url), pkce: false, token_store, .. } =
         login("authorization-code", given).unwrap().auth
@@ -348,7 +348,7 @@ fn a_login_by_browser_is_kept_in_the_home_directory_unless_a_file_is_named() {
         panic!("another auth")
     };
     assert_eq!(url, "http://localhost:1717/OauthRedirect");
-    assert_eq!(token_store, Path::new("/etc/sf2kafka/tokens/crm.json"));
+    assert_eq!(token_store, TokenPlace::File("/etc/sf2kafka/tokens/crm.json".into()));
     // Nowhere to keep it.
     let (error, hint) = refused(&MINIMAL.replace("client-credentials", "authorization-code"));
     assert!(error.contains("there is no home directory to keep it in"), "{error}");
@@ -361,7 +361,19 @@ fn each_login_takes_its_own_keys() {
     assert!(matches!(&refresh, Auth::RefreshToken { refresh_token, token_store: None, .. }
         if refresh_token.expose() == "r"));
     let kept = login("refresh-token", "  refresh_token: r\n").unwrap().auth;
-    assert_eq!(kept.token_store(), Some(Path::new("/home/me/.config/sf2kafka/crm.json")));
+    assert_eq!(kept.token_store(), Some(&TokenPlace::File("/home/me/.config/sf2kafka/crm.json".into())));
+    for key in [
+        "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
+        "ABEiM0RVZneImaq7zN3u/wARIjNEVWZ3iJmqu8zd7v8=",
+    ] {
+        let more = format!("  token_store: kafka\n  token_key: '{key}'\n");
+        let Some(TokenPlace::Kafka { key }) =
+            login("authorization-code", &more).unwrap().auth.token_store().cloned()
+        else {
+            panic!("another place")
+        };
+        assert_eq!(key_bytes(&key).unwrap()[..3], [0, 0x11, 0x22]);
+    }
     let jwt = |more: &str| {
         let text = MINIMAL
             .replace("client-credentials", "jwt-bearer")
@@ -392,7 +404,9 @@ fn each_login_takes_its_own_keys() {
         ("authorization-code", "  refresh_token: r\n", "`salesforce.refresh_token` has no use with"),
         ("client-credentials", "  token_store: x\n", "`salesforce.token_store` has no use with"),
         ("authorization-code", "  token_store: none\n", "the login would be lost at once"),
-        ("authorization-code", "  token_store: kafka\n", "`salesforce.token_store: kafka` is not available"),
+        ("authorization-code", "  token_store: kafka\n", "`token_key` is missing in `salesforce`"),
+        ("authorization-code", "  token_store: kafka\n  token_key: short\n", "is no key of 32 bytes"),
+        ("authorization-code", "  token_key: short\n", "has no use without `token_store: kafka`"),
         ("authorization-code", "  callback_url: oob\n", "`oob` is no http address"),
         ("authorization-code", "  callback_url: http://acme.example/cb\n", "by plain http"),
         ("authorization-code", "  pkce: no\n", "`no` is not `true` or `false`"),

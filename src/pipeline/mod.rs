@@ -15,6 +15,7 @@ mod shard;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+pub mod token_store;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -139,7 +140,8 @@ struct Prepared {
 /// the very first start asks before there is a shard: what cannot run makes no topic. Those calls are carried over.
 async fn prepare(settings: &Settings, board: &Arc<Board>, options: Options) -> Result<Prepared> {
     let pace = Pace { day: options.day, ..Pace::default() };
-    let client = Client::log_in(&settings.salesforce, pace).await?;
+    token_store::prepare(settings).await?;
+    let client = token_store::log_in(settings, pace).await?;
     client.report_to(board);
     let started_at = client.fetch_server_time().await?;
     let pubsub = PubSub::new(&client)?;

@@ -71,14 +71,14 @@ pub(super) fn read_committed(
     read(&reader(settings, true)?, &settings.control_topic(), partitions)
 }
 
-fn reader(settings: &Settings, committed: bool) -> Result<BaseConsumer<Plain>> {
+pub(super) fn reader(settings: &Settings, committed: bool) -> Result<BaseConsumer<Plain>> {
     client_config(settings, &Role::Reader { committed })?
         .create_with_context(Plain)
         .map_err(|error| kafka_error("the reader of the control topic cannot start", error))
 }
 
 /// The first offset, and the end as this reader sees it: for a committed one everything below is decided.
-fn end_of(reader: &BaseConsumer<Plain>, topic: &str, partition: i32) -> Result<(i64, i64)> {
+pub(super) fn end_of(reader: &BaseConsumer<Plain>, topic: &str, partition: i32) -> Result<(i64, i64)> {
     reader
         .fetch_watermarks(topic, partition, TIMEOUT)
         .map_err(|error| kafka_error(format!("the end of {topic}/{partition} cannot be read"), error))
@@ -135,7 +135,7 @@ fn check_time(progress: Instant, topic: &str) -> Result<()> {
     Err(Error::new(Kind::KafkaUnavailable, format!("control topic {topic} could not be read to its end")))
 }
 
-fn transient(error: &KafkaError) -> bool {
+pub(super) fn transient(error: &KafkaError) -> bool {
     use rdkafka::error::RDKafkaErrorCode as Code;
     matches!(
         error.rdkafka_error_code(),

@@ -13,6 +13,7 @@ mod letter;
 mod membership;
 pub mod memory;
 mod producer;
+pub mod token;
 pub mod topics;
 
 pub use claim::{Claimed, claim};

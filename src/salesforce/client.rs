@@ -23,6 +23,7 @@ use super::company::{Company, Seat, Seats};
 use super::describe::Metadata;
 use super::fault::{Area, Cure, Fault};
 use super::login::origin_of;
+use super::login::place::SharedStore;
 use super::maintenance::Maintenance;
 use super::session::Sessions;
 use super::transport::Call;
@@ -181,20 +182,24 @@ impl Client {
     }
 
     pub async fn connect_with(settings: &SalesforceSettings, pace: Pace) -> Result<Self> {
-        let client = Self::log_in(settings, pace).await?;
+        let client = Self::log_in(settings, pace, None).await?;
         client.prove().await?;
         Ok(client)
     }
 
     /// The same without a billed call: whether a login that was kept is still good, and the org the one that is meant, is
-    /// not known before [`Self::prove`].
-    pub async fn log_in(settings: &SalesforceSettings, pace: Pace) -> Result<Self> {
+    /// not known before [`Self::prove`]. `kept`: where the login is kept if the settings say `token_store: kafka`.
+    pub async fn log_in(
+        settings: &SalesforceSettings,
+        pace: Pace,
+        kept: Option<Arc<dyn SharedStore>>,
+    ) -> Result<Self> {
         install_tls();
         let http = http_client(settings).and_then(reqwest::ClientBuilder::build).map_err(no_http)?;
         let of_logins = login_http(settings).map_err(|fault| fault.into_error("login"))?;
         let seats = Arc::<Seats>::default();
         let governor = Arc::new(Governor::new(&settings.budget, pace.day, &seats));
-        let sessions = Sessions::open(settings.clone(), of_logins, Arc::clone(&governor), &pace)
+        let sessions = Sessions::open(settings.clone(), of_logins, Arc::clone(&governor), &pace, kept)
             .await
             .map_err(|fault| fault.into_error(&format!("login at {}", origin_of(&settings.login_origin))))?;
         let shared = Shared {

@@ -17,6 +17,7 @@ use crate::error::Kind;
 
 use super::allowance::Governor;
 use super::fault::{Cure, Fault};
+use super::login::place::SharedStore;
 use super::login::{Grant, Login};
 use super::transport::Backoff;
 use super::{Pace, Purpose};
@@ -84,8 +85,9 @@ impl Sessions {
         http: reqwest::Client,
         governor: Arc<Governor>,
         pace: &Pace,
+        shared: Option<Arc<dyn SharedStore>>,
     ) -> Result<Self, Fault> {
-        let login = Login::new(settings, http);
+        let login = Login::new(settings, http, shared)?;
         let grant = patient_grant(&login, None, &governor, pace).await?;
         let current = RwLock::new(Arc::new(Session::new(&grant, 1)?));
         Ok(Self { login, governor, current, renewing: Mutex::new(None) })

@@ -9,6 +9,7 @@ mod fault_matrix;
 #[path = "../support/json_schema.rs"]
 mod json_schema;
 mod kafka_faults;
+mod logins;
 mod member;
 mod outage;
 mod platform_events;

@@ -33,7 +33,7 @@ async fn a_wrong_secret_is_told_in_salesforces_words_and_never_shown() {
     let words = stage.fails(1).await;
     let report = format!(
         "error[login-refused]: login at {}: Salesforce answered invalid_client: invalid client credentials\n  \
-         now: the program stops\nhint: check `salesforce.client_secret`\n",
+         now: the program stops\nhint: check `salesforce.client_secret`: the consumer secret on the app's page, Manage Consumer Details\n",
         stage.simulator.origin()
     );
     assert!(words.ends_with(&report), "{words}");
@@ -41,7 +41,7 @@ async fn a_wrong_secret_is_told_in_salesforces_words_and_never_shown() {
     assert_eq!(code, Some(1));
     assert!(
         report.contains(
-            "invalid_client: invalid client credentials\n  hint: check `salesforce.client_secret`\n"
+            "invalid_client: invalid client credentials\n  hint: check `salesforce.client_secret`: the consumer secret on the app's page, Manage Consumer Details\n"
         ),
         "{report}"
     );
@@ -97,7 +97,7 @@ async fn an_access_token_that_expires_stops_the_program_that_cannot_get_another(
     assert_eq!(code, Some(1), "{words}");
     let report = "Salesforce no longer accepts the access token, and `auth: access-token` cannot get another\n  \
                   now: the program stops\n\
-                  hint: put a fresh access token into the configuration, or use `auth: client-credentials`\n";
+                  hint: put a fresh access token into the configuration, or use a login that renews itself, such as `auth: client-credentials`\n";
     assert!(words.contains("error[login-refused]: ") && words.ends_with(report), "{words}");
     assert!(!words.contains(&first), "a token in the log");
 

@@ -133,7 +133,7 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
         "  auth: client-credentials\n",
         "",
         "2:1: `auth` is missing in `salesforce`",
-        "`client-credentials` with client_id and client_secret, or `access-token`",
+        "`client-credentials` with client_id and client_secret, or `authorization-code` and then `sf2kafka login -c FILE`",
     ),
     (
         "name: crm\n",

@@ -32,7 +32,10 @@ fn every_example_fits_its_schema_and_every_schema_has_one() {
         assert_eq!(misfits(&of_key(&kind), &json(&example(&name))), [""; 0], "{name}");
         kinds.insert(kind);
     }
-    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), ["budget", "layout", "ledger", "position", "schema"]);
+    assert_eq!(
+        kinds.into_iter().collect::<Vec<_>>(),
+        ["budget", "layout", "ledger", "position", "schema", "token", "turn"]
+    );
 }
 
 #[test]

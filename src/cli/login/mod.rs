@@ -14,9 +14,10 @@ use tokio::sync::mpsc;
 
 use super::output::{self, FormatArgument};
 use super::{ConfigArgument, Outcome, block_on};
-use crate::config::{self, Auth, SalesforceSettings, Secret};
+use crate::config::{self, Auth, Secret, Settings, TokenPlace};
 use crate::error::Kind;
-use crate::salesforce::{Client, CodeLogin, Identity, Pace, Pasted};
+use crate::pipeline::token_store;
+use crate::salesforce::{CodeLogin, Identity, Pace, Pasted};
 use crate::{Error, Result};
 
 #[derive(Debug, Args)]
@@ -48,9 +49,10 @@ struct Report {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
-    let settings = config::load(&arguments.config.config)?.salesforce;
+    let settings = config::load(&arguments.config.config)?;
     let report = block_on(async {
-        if matches!(settings.auth, Auth::AuthorizationCode { .. }) {
+        token_store::prepare(&settings).await?;
+        if matches!(settings.salesforce.auth, Auth::AuthorizationCode { .. }) {
             in_browser(arguments, &settings).await?;
         }
         who(&settings).await
@@ -59,7 +61,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
     if report.token_store.is_none() {
         output::words(&format!("`auth: {}` needs no login to be kept", report.auth));
     }
-    if matches!(settings.auth, Auth::Password { .. }) {
+    if matches!(settings.salesforce.auth, Auth::Password { .. }) {
         output::words(
             "Salesforce is retiring logins with a password: `auth: client-credentials` will go on working",
         );
@@ -77,24 +79,33 @@ fn text(report: &Report) -> String {
     };
     let mut text = format!("logged in as {user} in org {organization_id} at {}\n", report.instance);
     if let Some(path) = &report.token_store {
-        text.push_str(&format!("the refresh token is kept in {path}, readable by this user only\n"));
+        let guarded = if path.starts_with("topic ") {
+            "sealed with the token key"
+        } else {
+            "readable by this user only"
+        };
+        text.push_str(&format!("the refresh token is kept in {path}, {guarded}\n"));
     }
     text
 }
 
 /// Uses what is kept, or logs in, and asks Salesforce who that is.
-async fn who(settings: &SalesforceSettings) -> Result<Report> {
-    let client = Client::connect_with(settings, Pace::brief()).await?;
+async fn who(settings: &Settings) -> Result<Report> {
+    let client = token_store::connect(settings, Pace::brief()).await?;
+    let auth = &settings.salesforce.auth;
     Ok(Report {
-        auth: settings.auth.word(),
+        auth: auth.word(),
         identity: client.who_am_i().await?,
         instance: client.instance(),
-        token_store: settings.auth.token_store().map(|path| path.display().to_string()),
+        token_store: auth.token_store().map(|place| match place {
+            TokenPlace::File(path) => path.display().to_string(),
+            TokenPlace::Kafka { .. } => format!("topic {}", settings.control_topic()),
+        }),
     })
 }
 
-async fn in_browser(arguments: &Arguments, settings: &SalesforceSettings) -> Result<()> {
-    let login = CodeLogin::begin(settings)?;
+async fn in_browser(arguments: &Arguments, settings: &Settings) -> Result<()> {
+    let login = CodeLogin::begin(&settings.salesforce)?;
     let mut callback = match login.loopback() {
         Some(url) => Some(callback::listen(&url).await?),
         None => None,
@@ -118,7 +129,7 @@ async fn in_browser(arguments: &Arguments, settings: &SalesforceSettings) -> Res
         Error::new(Kind::LoginRefused, "no code came in time")
             .hint("read the page in the browser: some refusals are shown only there; then run `sf2kafka login` again")
     })??;
-    login.finish(&code, &Pace::brief()).await
+    login.finish(&code, &Pace::brief(), token_store::shared(settings)).await
 }
 
 /// The first code that can be used, wherever it comes from.

@@ -124,7 +124,7 @@ async fn a_call_that_is_dropped_before_it_is_made_is_given_back() {
 async fn client_of(org: &Org, share: f64) -> Client {
     let mut settings = org.settings();
     settings.budget.daily_share = share;
-    Client::log_in(&settings, crate::salesforce::scripted::quick()).await.unwrap()
+    Client::log_in(&settings, crate::salesforce::scripted::quick(), None).await.unwrap()
 }
 
 /// What a shard does for its account: commits each reservation. Gives the records in their order.

@@ -4,6 +4,8 @@
 //! exactly once, the state must be the one that was sent, and the refresh token is stored before the access token is
 //! used for anything. Never: the code, the verifier or a token in a message.
 
+use std::sync::Arc;
+
 use oauth2::{CsrfToken, PkceCodeChallenge};
 use url::Url;
 
@@ -13,6 +15,7 @@ use crate::error::{Error, Kind, Result};
 use super::super::Pace;
 use super::super::client::login_http;
 use super::super::fault::{Cure, Fault};
+use super::place::SharedStore;
 use super::refusal::{self, Flow};
 use super::store::{Access, Kept};
 use super::token_endpoint::{Credentials, Request};
@@ -135,22 +138,32 @@ impl CodeLogin {
     }
 
     /// Exchanges the code, checks what was granted, and keeps it.
-    pub async fn finish(&self, code: &Secret, pace: &Pace) -> Result<()> {
-        self.exchange(code, pace).await.map_err(|fault| {
+    pub async fn finish(
+        &self,
+        code: &Secret,
+        pace: &Pace,
+        shared: Option<Arc<dyn SharedStore>>,
+    ) -> Result<()> {
+        self.exchange(code, pace, shared).await.map_err(|fault| {
             fault.into_error(&format!("login at {}", origin_of(&self.settings.login_origin)))
         })
     }
 
-    async fn exchange(&self, code: &Secret, pace: &Pace) -> Result<(), Fault> {
-        let login = Login::new(self.settings.clone(), login_http(&self.settings)?);
-        let (Auth::AuthorizationCode { app: App { client_id, client_secret }, .. }, Some(store)) =
-            (&self.settings.auth, &login.store)
+    async fn exchange(
+        &self,
+        code: &Secret,
+        pace: &Pace,
+        shared: Option<Arc<dyn SharedStore>>,
+    ) -> Result<(), Fault> {
+        let Auth::AuthorizationCode { app: App { client_id, client_secret }, .. } = &self.settings.auth
         else {
-            return Err(Fault::new(Kind::Internal, Cure::None, "a code without a store"));
+            return Err(Fault::new(Kind::Internal, Cure::None, "a code without an app"));
         };
-        // What cannot be stored need not be asked for. The lock is short: nobody else has what comes now.
-        let keep = |kept: &Kept| store.write(&store.lock()?, kept);
-        drop(store.lock()?);
+        let login = Login::new(self.settings.clone(), login_http(&self.settings)?, shared)?;
+        let broken = |_| Fault::new(Kind::Internal, Cure::None, "the login was not kept");
+        // What cannot be stored need not be asked for.
+        let trying = Arc::clone(&login);
+        tokio::task::spawn_blocking(move || trying.try_store()).await.map_err(broken)??;
         let who = Credentials { client_id, client_secret: client_secret.as_ref() };
         let request =
             Request::Code { code, callback_url: &self.callback_url, verifier: self.verifier.as_ref() };
@@ -160,7 +173,7 @@ impl CodeLogin {
             return Err(Fault::new(Kind::LoginRefused, Cure::None, "Salesforce gave no refresh token")
                 .hint(REFRESH.2));
         };
-        keep(&Kept {
+        let kept = Kept {
             client_id: client_id.clone(),
             refresh_token,
             seed: None,
@@ -172,7 +185,8 @@ impl CodeLogin {
                 user_id: answer.user_id,
             }),
             asked: None,
-        })
+        };
+        tokio::task::spawn_blocking(move || login.put(&kept)).await.map_err(broken)?
     }
 }
 
@@ -224,7 +238,7 @@ mod tests {
             app: App { client_id: "3MVG9".to_owned(), client_secret: None },
             callback_url: callback_url.map(str::to_owned),
             pkce,
-            token_store: "unused.json".into(),
+            token_store: crate::config::TokenPlace::File("unused.json".into()),
         };
         let origin = Url::parse("https://login.salesforce.com").unwrap();
         CodeLogin::begin(&SalesforceSettings::new(origin, auth)).unwrap()

@@ -12,7 +12,8 @@ use crate::error::Kind;
 
 use super::super::Pace;
 use super::super::fault::{Cure, Fault};
-use super::store::{Access, Asked, Kept, Lock, TokenStore, fingerprint, now};
+use super::place::{Lock, TokenStore};
+use super::store::{Access, Asked, Kept, fingerprint, now};
 use super::token_endpoint::{Answer, Credentials, Request};
 use super::{API, Grant, Login, check_scopes};
 
@@ -30,11 +31,6 @@ impl Login {
         refused: Option<&Secret>,
         pace: &Pace,
     ) -> Result<Grant, Fault> {
-        if refused.is_none()
-            && let Some(access) = self.stored_access()?
-        {
-            return Ok(access.into());
-        }
         let refused = refused.cloned();
         let (this, pace) = (Arc::clone(self), pace.clone());
         let renewal = tokio::task::spawn_blocking(move || this.renew(refused.as_ref(), &pace));
@@ -43,16 +39,15 @@ impl Login {
             .map_err(|_| Fault::new(Kind::Internal, Cure::None, "the renewal of the login broke off"))?
     }
 
-    /// What a process before this one, or beside it, works with.
-    fn stored_access(&self) -> Result<Option<Access>, Fault> {
-        match &self.store {
-            Some(store) => Ok(self.read(store)?.access),
-            None => Ok(None),
-        }
-    }
-
     /// Blocks while it waits for the lock and for Salesforce.
     fn renew(&self, refused: Option<&Secret>, pace: &Pace) -> Result<Grant, Fault> {
+        // What a process before this one, or beside it, works with.
+        if refused.is_none()
+            && let Some(store) = &self.store
+            && let Some(access) = self.read(store)?.access
+        {
+            return Ok(access.into());
+        }
         // Of its own: the answer must be stored even if the program's runtime is ending.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -64,8 +59,8 @@ impl Login {
             runtime.block_on(self.endpoint.ask(&who, Request::Refresh(token), pace))
         };
         let Some(store) = &self.store else { return self.renew_unkept(ask) };
-        let lock = store.lock()?;
-        if let Some(grant) = self.store_unsaved(store, &lock)? {
+        let mut lock = store.lock()?;
+        if let Some(grant) = self.store_unsaved(store, &mut lock)? {
             return Ok(grant);
         }
         let mut kept = self.read(store)?;
@@ -79,19 +74,19 @@ impl Login {
         if let Some(Asked { at, .. }) = &before {
             tracing::warn!(
                 begun_at = at,
-                store = %store.path().display(),
+                store = store.place(),
                 "a refresh of the login was interrupted before its answer was stored: trying the same token again"
             );
         }
         let mark = Asked { with: fingerprint(&kept.refresh_token), at: now() };
         kept.asked = Some(before.clone().unwrap_or(mark));
-        store.write(&lock, &kept)?;
+        store.write(&mut lock, &kept)?;
         match ask(&kept.refresh_token) {
-            Ok(answer) => self.keep(store, &lock, &kept, answer),
+            Ok(answer) => self.keep(store, &mut lock, &kept, answer),
             Err(fault) => {
                 if was_not_exchanged(&fault) {
                     kept.asked = before.clone();
-                    store.write(&lock, &kept)?;
+                    store.write(&mut lock, &kept)?;
                 }
                 Err(self.explain(fault, before.as_ref()))
             }
@@ -99,7 +94,7 @@ impl Login {
     }
 
     /// Durable first, used afterwards.
-    fn keep(&self, store: &TokenStore, lock: &Lock, old: &Kept, answer: Answer) -> Result<Grant, Fault> {
+    fn keep(&self, store: &TokenStore, lock: &mut Lock, old: &Kept, answer: Answer) -> Result<Grant, Fault> {
         let rotated = answer.refresh_token.as_ref().is_some_and(|token| *token != old.refresh_token);
         let new = Kept {
             client_id: old.client_id.clone(),
@@ -129,7 +124,7 @@ impl Login {
     }
 
     /// What came while the store took nothing; without it the login would be lost with this process.
-    fn store_unsaved(&self, store: &TokenStore, lock: &Lock) -> Result<Option<Grant>, Fault> {
+    fn store_unsaved(&self, store: &TokenStore, lock: &mut Lock) -> Result<Option<Grant>, Fault> {
         let mut unsaved = self.unsaved.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(kept) = unsaved.as_ref() else { return Ok(None) };
         store.write(lock, kept)?;
@@ -149,6 +144,23 @@ impl Login {
             ));
         }
         Grant::new(answer)
+    }
+
+    /// What a person's login gave; blocks.
+    pub(super) fn put(&self, kept: &Kept) -> Result<(), Fault> {
+        let Some(store) = &self.store else {
+            return Err(Fault::new(Kind::Internal, Cure::None, "a login without a store"));
+        };
+        let mut lock = store.lock()?;
+        store.write(&mut lock, kept)
+    }
+
+    /// Whether something can be kept at all; blocks.
+    pub(super) fn try_store(&self) -> Result<(), Fault> {
+        match &self.store {
+            Some(store) => store.lock().map(drop),
+            None => Ok(()),
+        }
     }
 
     fn app(&self) -> Result<&App, Fault> {
@@ -178,11 +190,11 @@ impl Login {
                 },
             });
         }
-        let path = store.path().display();
+        let path = store.place();
         let message = match kept {
             Some(kept) if of_this_app(&kept) => return Ok(kept),
             Some(_) => format!("the login in {path} belongs to another app than `salesforce.client_id`"),
-            None => format!("nobody has logged in yet: {path} is not there"),
+            None => format!("nobody has logged in yet: there is no login in {path}"),
         };
         Err(Fault::new(Kind::LoginNeeded, Cure::None, message).hint(LOG_IN))
     }

@@ -7,6 +7,7 @@
 mod assertion;
 pub mod code;
 mod kept;
+pub mod place;
 mod refusal;
 mod store;
 mod token_endpoint;
@@ -22,7 +23,8 @@ use super::Pace;
 use super::fault::{Cure, Fault};
 #[cfg(test)]
 pub(super) use assertion::TEST_KEY;
-use store::{Kept, TokenStore};
+use place::{SharedStore, TokenStore};
+use store::Kept;
 use token_endpoint::{Answer, Credentials, Request, ServerClock, TokenEndpoint};
 
 /// What a login gave.
@@ -59,8 +61,13 @@ pub(super) struct Login {
 
 impl Login {
     /// `http` must pool no connections: renewals run in a runtime of their own.
-    pub fn new(settings: SalesforceSettings, http: reqwest::Client) -> Arc<Self> {
-        let store = settings.auth.token_store().map(TokenStore::at);
+    /// `shared`: what `token_store: kafka` means; without it that is an error.
+    pub fn new(
+        settings: SalesforceSettings,
+        http: reqwest::Client,
+        shared: Option<Arc<dyn SharedStore>>,
+    ) -> Result<Arc<Self>, Fault> {
+        let store = TokenStore::of(settings.auth.token_store(), shared)?;
         if matches!(settings.auth, Auth::Password { .. }) {
             tracing::warn!(
                 hint = "use `auth: client-credentials` or `auth: jwt-bearer`",
@@ -68,7 +75,7 @@ impl Login {
             );
         }
         let endpoint = TokenEndpoint { http, settings, clock: Arc::new(ServerClock::default()) };
-        Arc::new(Self { endpoint, store, unsaved: Mutex::new(None) })
+        Ok(Arc::new(Self { endpoint, store, unsaved: Mutex::new(None) }))
     }
 
     pub fn settings(&self) -> &SalesforceSettings {

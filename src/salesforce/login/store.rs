@@ -77,12 +77,55 @@ struct WrittenAccess {
     user_id: Option<String>,
 }
 
+impl Kept {
+    /// An error: what is wrong with them. Nothing of the contents.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, &'static str> {
+        // The library's words could hold a part of the text.
+        let written: Written = serde_json::from_slice(bytes).map_err(|_| "does not read")?;
+        if written.format != FORMAT {
+            return Err("is of another version of the program");
+        }
+        Ok(Self {
+            client_id: written.client_id,
+            refresh_token: Secret::new(written.refresh_token),
+            seed: written.seed,
+            rotates: written.rotates,
+            access: written.access.map(|access| Access {
+                token: Secret::new(access.token),
+                origin: access.instance_url,
+                org_id: access.organization_id,
+                user_id: access.user_id,
+            }),
+            asked: written.asked,
+        })
+    }
+
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let written = Written {
+            format: FORMAT,
+            client_id: self.client_id.clone(),
+            refresh_token: self.refresh_token.expose().to_owned(),
+            seed: self.seed.clone(),
+            rotates: self.rotates,
+            access: self.access.as_ref().map(|access| WrittenAccess {
+                token: access.token.expose().to_owned(),
+                instance_url: access.origin.clone(),
+                organization_id: access.org_id.clone(),
+                user_id: access.user_id.clone(),
+            }),
+            asked: self.asked.clone(),
+            written_at: now(),
+        };
+        serde_json::to_vec_pretty(&written).expect("texts and flags always serialize")
+    }
+}
+
 /// Held while a token is exchanged; opens with the value, and with the process.
-pub(super) struct Lock {
+pub(super) struct FileLock {
     _file: File,
 }
 
-pub(super) struct TokenStore {
+pub(super) struct FileStore {
     path: PathBuf,
 }
 
@@ -92,7 +135,7 @@ pub(super) fn fingerprint(token: &Secret) -> String {
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-impl TokenStore {
+impl FileStore {
     pub fn at(path: &Path) -> Self {
         Self { path: path.to_owned() }
     }
@@ -120,32 +163,15 @@ impl TokenStore {
         }
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(|error| self.failed("cannot be read", &error))?;
-        // The library's words could hold a part of the text.
-        let written: Written = serde_json::from_str(&text).map_err(|_| self.unreadable("does not read"))?;
-        if written.format != FORMAT {
-            return Err(self.unreadable("is of another version of the program"));
-        }
-        Ok(Some(Kept {
-            client_id: written.client_id,
-            refresh_token: Secret::new(written.refresh_token),
-            seed: written.seed,
-            rotates: written.rotates,
-            access: written.access.map(|access| Access {
-                token: Secret::new(access.token),
-                origin: access.instance_url,
-                org_id: access.organization_id,
-                user_id: access.user_id,
-            }),
-            asked: written.asked,
-        }))
+        Kept::from_bytes(text.as_bytes()).map(Some).map_err(|why| self.unreadable(why))
     }
 
     /// Waits for other processes and other renewals of this one. Blocks: not for async code.
-    pub fn lock(&self) -> Result<Lock, Fault> {
+    pub fn lock(&self) -> Result<FileLock, Fault> {
         self.lock_within(LOCK_PATIENCE)
     }
 
-    fn lock_within(&self, patience: Duration) -> Result<Lock, Fault> {
+    fn lock_within(&self, patience: Duration) -> Result<FileLock, Fault> {
         let path = self.beside("lock");
         let failed = |error: &std::io::Error| self.failed("cannot be locked", error);
         self.make_folder()?;
@@ -159,7 +185,7 @@ impl TokenStore {
         let begun = Instant::now();
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Lock { _file: file }),
+                Ok(()) => return Ok(FileLock { _file: file }),
                 Err(std::fs::TryLockError::Error(error)) => return Err(failed(&error)),
                 Err(std::fs::TryLockError::WouldBlock) if begun.elapsed() >= patience => {
                     let message = format!("another process holds {}", path.display());
@@ -172,25 +198,9 @@ impl TokenStore {
     }
 
     /// Durable when it returns; after an error the old contents are still there.
-    pub fn write(&self, _lock: &Lock, kept: &Kept) -> Result<(), Fault> {
-        let written = Written {
-            format: FORMAT,
-            client_id: kept.client_id.clone(),
-            refresh_token: kept.refresh_token.expose().to_owned(),
-            seed: kept.seed.clone(),
-            rotates: kept.rotates,
-            access: kept.access.as_ref().map(|access| WrittenAccess {
-                token: access.token.expose().to_owned(),
-                instance_url: access.origin.clone(),
-                organization_id: access.org_id.clone(),
-                user_id: access.user_id.clone(),
-            }),
-            asked: kept.asked.clone(),
-            written_at: now(),
-        };
+    pub fn write(&self, _lock: &FileLock, kept: &Kept) -> Result<(), Fault> {
         let failed = |error: &std::io::Error| self.failed("cannot be written", error);
-        let bytes = serde_json::to_vec_pretty(&written)
-            .map_err(|_| Fault::new(Kind::Internal, Cure::None, "the login cannot be spelled"))?;
+        let bytes = kept.to_bytes();
         self.make_folder()?;
         let new = self.beside("new");
         // Left behind by a process that died while writing.
@@ -306,7 +316,7 @@ pub(super) mod tests {
     #[test]
     fn what_is_written_is_read_again_by_this_user_alone() {
         let folder = Folder::new();
-        let store = TokenStore::at(&folder.0.join("config/sf2kafka/crm.json"));
+        let store = FileStore::at(&folder.0.join("config/sf2kafka/crm.json"));
         assert!(store.read().unwrap().is_none());
         let lock = store.lock().unwrap();
         let mut wanted = kept("5Aep861");
@@ -325,7 +335,7 @@ pub(super) mod tests {
     #[test]
     fn a_store_that_others_can_read_is_refused() {
         let folder = Folder::new();
-        let store = TokenStore::at(&folder.0.join("crm.json"));
+        let store = FileStore::at(&folder.0.join("crm.json"));
         store.write(&store.lock().unwrap(), &kept("5Aep861")).unwrap();
         std::fs::set_permissions(store.path(), std::fs::Permissions::from_mode(0o640)).unwrap();
         let fault = store.read().map(drop).unwrap_err();
@@ -337,7 +347,7 @@ pub(super) mod tests {
     #[test]
     fn a_store_that_does_not_read_says_so_without_its_contents() {
         let folder = Folder::new();
-        let store = TokenStore::at(&folder.0.join("crm.json"));
+        let store = FileStore::at(&folder.0.join("crm.json"));
         for text in [
             "",
             "{\"refresh_token\": \"5Aep861\"",
@@ -354,7 +364,7 @@ pub(super) mod tests {
     #[test]
     fn a_write_that_fails_leaves_the_old_login() {
         let folder = Folder::new();
-        let store = TokenStore::at(&folder.0.join("crm.json"));
+        let store = FileStore::at(&folder.0.join("crm.json"));
         let lock = store.lock().unwrap();
         store.write(&lock, &kept("old")).unwrap();
         // Nothing can be created under this name.
@@ -367,7 +377,7 @@ pub(super) mod tests {
     #[test]
     fn one_lock_at_a_time_and_it_opens_with_its_holder() {
         let folder = Folder::new();
-        let store = TokenStore::at(&folder.0.join("crm.json"));
+        let store = FileStore::at(&folder.0.join("crm.json"));
         let held = store.lock().unwrap();
         let fault = store.lock_within(Duration::from_millis(60)).map(drop).unwrap_err();
         assert_eq!((fault.kind, fault.cure), (Kind::TokenStoreFailed, Cure::Again));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::config::{App, Auth, SalesforceSettings, Secret};
+use crate::config::{App, Auth, SalesforceSettings, Secret, TokenPlace};
 use crate::salesforce::Pace;
 use crate::salesforce::scripted::{self, Org};
 
@@ -52,7 +52,7 @@ fn settings(org: &Org, store: Option<PathBuf>) -> SalesforceSettings {
     settings.auth = Auth::RefreshToken {
         app: App { client_id: "3MVG9".to_owned(), client_secret: None },
         refresh_token: Secret::new(SEED),
-        token_store: store,
+        token_store: store.map(TokenPlace::File),
     };
     settings
 }
@@ -245,7 +245,8 @@ async fn what_the_store_did_not_take_is_stored_before_anything_else_is_asked() {
     let gate = Arc::new(Semaphore::new(0));
     org.on_login([rotated(&org, 1, "5AepSecond").held_by(&gate)]);
     let http = crate::salesforce::client::login_http(&org.settings()).unwrap();
-    let login = crate::salesforce::login::Login::new(settings(&org, Some(folder.store())), http);
+    let login =
+        crate::salesforce::login::Login::new(settings(&org, Some(folder.store())), http, None).unwrap();
     let asking = tokio::spawn({
         let login = Arc::clone(&login);
         async move { login.grant(None, &quick()).await.map(drop) }
@@ -301,7 +302,7 @@ async fn nobody_logged_in_yet_and_a_login_of_another_app_ask_for_a_login() {
         app: app("3MVG9"),
         callback_url: None,
         pkce: true,
-        token_store: folder.store(),
+        token_store: TokenPlace::File(folder.store()),
     };
     let error = Client::connect_with(&settings, quick()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::LoginNeeded);
