@@ -185,22 +185,13 @@ impl Client {
     }
 
     pub async fn connect_with(settings: &SalesforceSettings, pace: Pace) -> Result<Self> {
-        Self::connect_keeping(settings, pace, None).await
-    }
-
-    /// `shared` keeps the login if the settings say `token_store: kafka`.
-    pub async fn connect_keeping(
-        settings: &SalesforceSettings,
-        pace: Pace,
-        shared: Option<Arc<dyn SharedStore>>,
-    ) -> Result<Self> {
-        let client = Self::log_in(settings, pace, shared).await?;
+        let client = Self::log_in(settings, pace, None).await?;
         client.prove().await?;
         Ok(client)
     }
 
     /// The same without a billed call: whether a login that was kept is still good, and the org the one that is meant, is
-    /// not known before [`Self::prove`].
+    /// not known before [`Self::prove`]. `shared`: where the login is kept if the settings say `token_store: kafka`.
     pub async fn log_in(
         settings: &SalesforceSettings,
         pace: Pace,

@@ -78,7 +78,7 @@ async fn two_instances_with_one_budget_stay_within_it_though_they_are_killed_aga
     }
     let calls = counted(&stage).await;
     eprintln!("{calls} of {BUDGET} calls; after each life {seen:?}; recorded {}", recorded(&stage));
-    assert!((BUDGET / 2..=BUDGET).contains(&calls), "{calls} of {BUDGET}: {seen:?}");
+    assert!((BUDGET / 4..=BUDGET).contains(&calls), "{calls} of {BUDGET}: {seen:?}");
     let recorded = recorded(&stage);
     assert!(recorded >= calls && recorded <= BUDGET, "{calls} made, {recorded} recorded");
 }
