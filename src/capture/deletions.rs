@@ -42,14 +42,27 @@ pub struct Deletions {
     pub troubles: Vec<Error>,
 }
 
+/// Whether getDeleted is asked at all: on a history object it answers for all history objects, and their ids cannot be
+/// told apart.
+pub fn asks_for_deletions(object: &ObjectDescription) -> bool {
+    object.replicateable && !object.name.ends_with("History")
+}
+
+/// One call in twenty polls; the answer is cut to the minute, so that asking more often shows nothing.
+pub fn deletions_interval(settings: &PollSettings) -> Duration {
+    (settings.interval * 20)
+        .clamp(Duration::from_secs(60), settings.deleted_interval.max(Duration::from_secs(60)))
+}
+
 impl Deletions {
     pub fn new(object: &ObjectDescription, settings: &PollSettings) -> Self {
-        // getDeleted on a history object answers for all history objects, and their ids cannot be told apart.
-        let asks = object.replicateable && !object.name.ends_with("History");
-        // One call in twenty polls; the answer is cut to the minute, so that asking more often shows nothing.
-        let interval = (settings.interval * 20)
-            .clamp(Duration::from_secs(60), settings.deleted_interval.max(Duration::from_secs(60)));
-        Self { asks, interval, next_at: Instant::now(), known_gap: None, troubles: Vec::new() }
+        Self {
+            asks: asks_for_deletions(object),
+            interval: deletions_interval(settings),
+            next_at: Instant::now(),
+            known_gap: None,
+            troubles: Vec::new(),
+        }
     }
 
     /// Deletions whose stamps lie before this moment can be met again only by polls: what getDeleted may still name
@@ -131,7 +144,7 @@ impl Deletions {
                     if end.since(later) < SHORTEST {
                         // Nothing of it is known: the next call begins behind it.
                         self.lost(object, later, end);
-                        self.next_at = Instant::now() + self.interval;
+                        self.next_at = Instant::now() + client.stretched(Purpose::Deletions, self.interval);
                         return Ok(Some(Found { ids: Vec::new(), to: end }));
                     }
                     start = later;
@@ -139,7 +152,7 @@ impl Deletions {
                 Err(error) => return Err(error),
             }
         };
-        self.next_at = Instant::now() + self.interval;
+        self.next_at = Instant::now() + client.stretched(Purpose::Deletions, self.interval);
         Ok(Some(self.found(object, start, &answer, end)))
     }
 

@@ -19,11 +19,11 @@ use super::reading::read_records;
 use super::sequencer::{Sequenced, Sequencer};
 use crate::domain::{Detail, ObjectDescription, ReplayId, Source, Stamp};
 use crate::error::Kind;
-use crate::salesforce::Client;
 use crate::salesforce::pubsub::{
     ChangeEvent, ChangeKind, EventPlan, MOST_OUTSTANDING, PubSub, RawEvent, Received, Start, Subscription,
     change_topic,
 };
+use crate::salesforce::{Client, Purpose};
 use crate::{Error, Result};
 
 /// Records that may wait before no more events are asked for; also the most that one call reads again.
@@ -140,6 +140,8 @@ pub struct Live {
     waiting: VecDeque<Waiting>,
     records: usize,
     waiting_since: Option<Instant>,
+    /// How long events wait for company: longer where calls for their records are short.
+    refetch_wait: Duration,
     plan: Option<EventPlan>,
     /// The schema of the last event; the object was described since it first came.
     schema_id: Option<String>,
@@ -154,6 +156,7 @@ impl Live {
     pub fn new(settings: LiveSettings, object: &ObjectDescription) -> Self {
         let now = Instant::now();
         Self {
+            refetch_wait: settings.refetch_wait,
             settings,
             topic: change_topic(&object.name),
             stream: None,
@@ -472,7 +475,7 @@ impl Live {
         let since = self.waiting_since?;
         // Alone by what they say, events need not wait for company.
         let wait = if self.settings.whole && self.records < MOST_WAITING && self.records > 0 {
-            self.settings.refetch_wait
+            self.refetch_wait
         } else {
             Duration::ZERO
         };
@@ -503,6 +506,7 @@ impl Live {
             .map_or(self.waiting.len(), |(place, _)| place + 1);
         let (wanted, due) = self.wanted(sequencer, until);
         let read = read_records(client, sequencer.object(), &wanted, &due).await?;
+        self.refetch_wait = client.stretched(Purpose::Refetch, self.settings.refetch_wait);
 
         let object = sequencer.object().clone();
         let mut out = Sequenced::one_by_one(&object);

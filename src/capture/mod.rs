@@ -5,6 +5,7 @@
 
 mod deletions;
 mod event;
+pub mod forecast;
 pub mod ledger;
 mod live;
 mod load;
@@ -18,6 +19,7 @@ mod sequencer;
 mod tests;
 mod window;
 
+pub use deletions::asks_for_deletions;
 pub use live::LiveSettings;
 pub use object::{CaptureSettings, ObjectCapture, Step};
 pub use platform_event::{EventCapture, EventStep};

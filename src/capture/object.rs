@@ -6,6 +6,7 @@
 //! committed; whoever loses a transaction must drop this value and restore a new one.
 
 mod loading;
+mod polling;
 mod stream;
 
 use std::collections::HashSet;
@@ -21,7 +22,6 @@ use super::live::{Live, LiveSettings};
 use super::load::{LoadPage, LoadReader};
 use super::poll::{PollPage, WindowReader};
 use super::sequencer::{Sequenced, Sequencer};
-use super::window::Window;
 use crate::config::{FieldRules, Method, PollSettings};
 use crate::domain::position::VERSION;
 use crate::domain::{
@@ -29,15 +29,17 @@ use crate::domain::{
 };
 use crate::error::{Kind, Reaction};
 use crate::salesforce::bulk::{self, Job};
-use crate::salesforce::{Client, Describe, Purpose};
+use crate::salesforce::{Client, Describe, Purpose, Seat};
 use crate::{Error, Result};
 
 /// Below this many rows one REST query costs fewer calls than a Bulk job (create, poll, page, delete).
-const REST_LOAD_ROWS: u64 = 2_000;
+pub(super) const REST_LOAD_ROWS: u64 = 2_000;
 /// After as many failed jobs in a row the object is read by REST.
 const MOST_FAILED_JOBS: u32 = 3;
-/// How often the object is described again (a conditional request).
-const DESCRIBE_INTERVAL: Duration = Duration::from_secs(10 * 60);
+/// How often the org is asked whether descriptions have changed: every ten minutes.
+pub(super) const DESCRIPTIONS_A_DAY: u32 = 144;
+/// A first window from so short a time ago is taken to be small.
+const NEAR: Duration = Duration::from_secs(60 * 60);
 
 #[derive(Clone, Debug)]
 pub struct CaptureSettings {
@@ -102,10 +104,19 @@ pub struct ObjectCapture {
     /// Without asking whether anything changed: a query says so.
     describe_anew: bool,
     last_modified: Option<String>,
+    /// `Client::metadata_changes` before the description in hand was asked for.
+    metadata: u64,
     failed_jobs: u32,
+    /// Of the load that this process began.
+    load_calls: Option<loading::Counted>,
     /// Rows were new in the current window; when they last were.
     window_had_changes: bool,
     quiet_since: Instant,
+    /// The last window had one page: the next is asked for together with those of other objects.
+    small: bool,
+    pages: u32,
+    /// Held while the object is followed.
+    seat: Option<Seat>,
     finished_job: Option<Job>,
     live: Option<Live>,
     /// Behind what was handed over of the stream.
@@ -119,11 +130,11 @@ pub struct ObjectCapture {
 
 impl ObjectCapture {
     /// `position` and `ledger` as the control partition holds them; `last_modified` of the describe that `object`
-    /// was made from.
+    /// was made from, and `Client::known_metadata_changes` before it was asked for.
     pub fn new(
         client: &Client,
         settings: CaptureSettings,
-        (object, last_modified): (Arc<ObjectDescription>, Option<String>),
+        (object, last_modified, metadata): (Arc<ObjectDescription>, Option<String>, u64),
         position: Option<Position>,
         ledger: Ledger,
     ) -> Self {
@@ -145,9 +156,14 @@ impl ObjectCapture {
             describe_due: false,
             describe_anew: false,
             last_modified,
+            metadata,
             failed_jobs: 0,
+            load_calls: None,
             window_had_changes: false,
             quiet_since: now,
+            small: false,
+            pages: 0,
+            seat: None,
             finished_job: None,
             live: None,
             stream_position: None,
@@ -246,7 +262,7 @@ impl ObjectCapture {
     /// Called once all batches so far are committed: removes what is no longer needed in Salesforce.
     pub async fn after_commit(&mut self) {
         if let Some(job) = self.finished_job.take()
-            && let Err(error) = bulk::delete(&self.client.for_purpose(Purpose::Load), &job).await
+            && let Err(error) = bulk::delete(&self.load_client(), &job).await
         {
             tracing::debug!(object = %self.description().name, %error, "finished job not deleted");
         }
@@ -257,12 +273,20 @@ impl ObjectCapture {
         self.describe_due = false;
         self.described_at = Instant::now();
         let client = self.client.for_purpose(Purpose::Describe);
+        let metadata = match self.describe_anew {
+            true => client.known_metadata_changes(),
+            false => client.metadata_changes(self.describe_interval()).await?,
+        };
+        if !self.describe_anew && metadata == self.metadata {
+            return Ok(Step::Described);
+        }
         let since = self.last_modified.clone().filter(|_| !self.describe_anew);
         let describe = client.describe(&object.name, since.as_deref()).await?;
         let described = match &describe {
             Some(describe) => Some(compile(describe, &self.settings.fields, &object)?),
             None => None,
         };
+        self.metadata = metadata;
         if let Some(live) = &mut self.live {
             live.described();
         }
@@ -279,6 +303,11 @@ impl ObjectCapture {
             follow.window = None;
         }
         Ok(Step::Described)
+    }
+
+    /// How often the org is asked whether any description has changed.
+    fn describe_interval(&self) -> Duration {
+        self.client.day() / DESCRIPTIONS_A_DAY
     }
 
     async fn start(&mut self) -> Result<()> {
@@ -317,118 +346,17 @@ impl ObjectCapture {
                 self.position.follow_from(from, floor);
             }
         }
+        let polls = self.live.is_none();
+        self.seat = followable.then(|| self.client.seat(polls, self.settings.poll.interval));
+        // What was away for long may have much to catch up with.
+        let near = self.client.server_time().minus(NEAR);
+        self.small = self.position.cursor.is_some_and(|cursor| cursor > near);
         self.follow = followable.then(|| Follow { window: None, next_at: Instant::now() });
         self.started = true;
         Ok(())
     }
 
-    // ---- following by polling ----
-
-    async fn follow_step(&mut self) -> Result<Option<Step>> {
-        let Some(Follow { window, next_at }) = &mut self.follow else { return Ok(None) };
-        let Some(reader) = window else {
-            if self.position.cursor.is_none() {
-                // The load has not begun; its start is where following begins.
-                *next_at = Instant::now() + self.settings.poll.interval;
-                return Ok(None);
-            }
-            if self.described_at.elapsed() >= DESCRIBE_INTERVAL {
-                self.describe_due = true;
-                return Ok(None);
-            }
-            return self.open_window().await;
-        };
-        let page = match self.poll_page.take() {
-            Some(held) => Ok(held),
-            None => reader.next().await.map(Held::new),
-        };
-        let held = match page {
-            Ok(held) => held,
-            Err(error) => {
-                *window = None;
-                if matches!(error.kind(), Kind::BulkJobFailed | Kind::BulkJobGone) {
-                    // Pages by REST are slower, but they arrive.
-                    self.settings.poll.bulk_from = u64::MAX;
-                }
-                return Err(error.during(format_args!("polling {}", self.sequencer.object().name)));
-            }
-        };
-        let (ledger_from, to) = (reader.window().ledger_from, reader.window().to());
-        let reading = self.reading(ledger_from);
-        let unclear = match self.sequencer.unclear(&held.page.rows, &held.reread, Some(reading)) {
-            Ok(unclear) => unclear,
-            Err(error) => {
-                self.drop_window();
-                return Err(error);
-            }
-        };
-        if !unclear.is_empty() {
-            self.poll_page = Some(held);
-            let batch = self.restate(&unclear).await?;
-            self.poll_page.iter_mut().for_each(|held| held.reread.extend(&unclear));
-            return Ok(Some(Step::Batch { batch, urgent: false }));
-        }
-        let page = held.page;
-        let sequenced = match self.sequencer.poll_page(page.rows, reading) {
-            Ok(sequenced) => sequenced,
-            Err(error) => {
-                self.drop_window();
-                return Err(error);
-            }
-        };
-        self.found(sequenced.changes.len());
-        let source = self.window_source();
-        if page.last {
-            self.close_window(to);
-        }
-        if let Some(read_to) = page.read_to {
-            self.polled(read_to);
-        }
-        let stream_position = format!("{}", self.position.cursor.unwrap_or(to));
-        if page.last {
-            self.window_closed(to);
-        }
-        let batch = self.batch(sequenced, source, None, &stream_position);
-        Ok(Some(Step::Batch { batch, urgent: false }))
-    }
-
-    /// The reader is a page ahead of what is published: a page that does not read is asked for again with its window.
-    fn drop_window(&mut self) {
-        self.poll_page = None;
-        if let Some(follow) = &mut self.follow {
-            follow.window = None;
-        }
-    }
-
-    async fn open_window(&mut self) -> Result<Option<Step>> {
-        let to = self.client.server_time().minus(self.settings.poll.settle).floor_second();
-        let Some(cursor) = self.position.cursor else {
-            return Err(Error::new(Kind::Internal, "polling without a cursor"));
-        };
-        // Deletions that queryAll cannot show, asked for up to what was polled already.
-        if let Some(found) = self.deletions.due(&self.client, &self.position, cursor).await {
-            return self.publish_deletions(found).await.map(Some);
-        }
-        let repairs = self.window_opened();
-        let settings = &self.settings.poll;
-        let window = Window::open(cursor, self.position.floor, settings.look_back, to);
-        let window = window.map(|window| if repairs { window.open_ended() } else { window });
-        let Some(Follow { window: slot, next_at }) = &mut self.follow else { return Ok(None) };
-        match window {
-            Some(window) => {
-                self.window_had_changes = false;
-                let object = self.sequencer.object().clone();
-                *slot = Some(WindowReader::new(self.client.clone(), object, window, settings.bulk_from));
-                self.poll_page = None;
-            }
-            None => {
-                // The server's clock is known to the second; a little patience lets it move.
-                *next_at = Instant::now() + settings.interval.min(Duration::from_secs(1));
-                self.client.fetch_server_time().await?;
-            }
-        }
-        Ok(None)
-    }
+    // ---- deletions ----
 
     async fn publish_deletions(&mut self, found: Found) -> Result<Step> {
         let found = self.confirmed(found).await?;
@@ -497,28 +425,6 @@ impl ObjectCapture {
         self.sequencer.ledger.forget(reach, deleted_reach);
         // A later run with a longer look-back must not reach below what the ledger holds.
         self.position.floor = self.position.floor.max(Some(reach));
-    }
-
-    /// The window is read to its end: plan the next.
-    fn close_window(&mut self, to: Stamp) {
-        let settings = &self.settings.poll;
-        let now = Instant::now();
-        if self.window_had_changes {
-            self.quiet_since = now;
-        }
-        // The longer an object is quiet, the longer it may wait, by a tenth of its quiet.
-        let mut pause = (now.duration_since(self.quiet_since) / 10)
-            .clamp(settings.interval, settings.max_interval.max(settings.interval));
-        if self.settings.until.is_some_and(|until| to < until) {
-            // The run ends with the poll that reaches its start: not to be waited for longer than the clock takes.
-            pause = pause.min(Duration::from_secs(1));
-        }
-        if let Some(follow) = &mut self.follow {
-            *follow = Follow { window: None, next_at: now + pause };
-        }
-        if self.position.state != State::Loading {
-            self.position.committed_to = Some(to);
-        }
     }
 
     // ---- batches ----

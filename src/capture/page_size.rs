@@ -41,6 +41,21 @@ impl PageSize {
         }
     }
 
+    /// How many pages a result of so many rows of this size comes in, if the server sends as many as are asked for.
+    pub fn pages(rows: u64, row_bytes: u64) -> u64 {
+        let (mut size, mut left, mut pages) = (Self::default(), rows, 0);
+        let row_bytes = usize::try_from(row_bytes).unwrap_or(usize::MAX);
+        loop {
+            let asked = u64::from(size.rows());
+            pages += 1;
+            if left <= asked {
+                return pages;
+            }
+            left -= asked;
+            size.seen(size.rows() as usize, (size.rows() as usize).saturating_mul(row_bytes));
+        }
+    }
+
     pub fn too_large(&mut self) {
         self.rows = (self.rows / 4).max(1);
     }
@@ -49,6 +64,16 @@ impl PageSize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_pages_of_a_result_are_counted_as_they_will_be_asked_for() {
+        // 2,000, then 8,000, then as many as 4 MiB hold.
+        assert_eq!([0, 2_000, 2_001, 10_001].map(|rows| PageSize::pages(rows, 100)), [1, 1, 2, 3]);
+        let steady = (PAGE_BYTES / 1_000) as u64;
+        assert_eq!(PageSize::pages(2_000 + steady * 10, 1_000), 11);
+        assert_eq!(PageSize::pages(2_000 + steady * 10 + 1, 1_000), 12);
+        assert_eq!(PageSize::pages(5, u64::MAX), 1);
+    }
 
     #[test]
     fn pages_settle_at_the_bytes_they_may_have() {

@@ -5,6 +5,7 @@
 //! that it moves only at the end. It never uses OFFSET, and never two queries for live and deleted rows.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::domain::{ObjectDescription, Rows, Stamp};
 use crate::error::Kind;
@@ -17,6 +18,11 @@ use super::window::Window;
 
 /// How many times as many rows as `bulk_from` one job may hold: the whole of it has to stand in the ledger.
 const MOST_BULK_SHARE: u64 = 5;
+
+/// From one poll to the next of an object that has been quiet for so long: it may wait a tenth of its quiet.
+pub fn pause_after(interval: Duration, longest: Duration, quiet: Duration) -> Duration {
+    (quiet / 10).clamp(interval, longest.max(interval))
+}
 
 #[derive(Debug)]
 pub struct PollPage {
@@ -32,6 +38,8 @@ pub struct WindowReader {
     object: Arc<ObjectDescription>,
     window: Window,
     bulk_from: u64,
+    /// The first page is asked for together with those of other objects.
+    in_company: bool,
     piece: Piece,
 }
 
@@ -43,7 +51,12 @@ enum Piece {
 
 impl WindowReader {
     pub fn new(client: Client, object: Arc<ObjectDescription>, window: Window, bulk_from: u64) -> Self {
-        Self { client, object, window, bulk_from, piece: Piece::Unread }
+        Self { client, object, window, bulk_from, in_company: false, piece: Piece::Unread }
+    }
+
+    /// For a window that is likely to hold one page.
+    pub fn in_company(self, in_company: bool) -> Self {
+        Self { in_company, ..self }
     }
 
     pub fn window(&self) -> &Window {
@@ -56,8 +69,11 @@ impl WindowReader {
             match &mut self.piece {
                 Piece::Unread => {
                     let statement = self.select().order_by_cursor().statement()?;
-                    let pages = Box::new(self.client.query(&statement, true));
-                    self.piece = Piece::Rest { pages, last: None };
+                    let pages = match std::mem::take(&mut self.in_company) {
+                        true => self.client.query_in_company(&statement, true),
+                        false => self.client.query(&statement, true),
+                    };
+                    self.piece = Piece::Rest { pages: Box::new(pages), last: None };
                 }
                 Piece::Rest { pages, last } => {
                     let page = match pages.next().await {

@@ -54,7 +54,10 @@ pub(super) fn start(format: Format, voice: Voice, bars: &MultiProgress) {
         Format::Json => lines.json().flatten_event(true).boxed(),
     };
     tracing_subscriber::registry()
-        .with(lines.with_filter(filter_fn(|of| may_speak(of.target(), *of.level()))).with_filter(filter))
+        .with(lines)
+        // Filters of all, not of the lines: those keep a state between lines that swallows some of them.
+        .with(filter)
+        .with(filter_fn(|of| may_speak(of.target(), *of.level())))
         .init();
     if let Some(mistake) = mistake {
         tracing::warn!("{VARIABLE} is not understood, logging as usual: {mistake}");

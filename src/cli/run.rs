@@ -46,8 +46,7 @@ async fn follow(settings: Arc<Settings>, once: bool, bars: &MultiProgress) -> Re
     showing.push(tokio::spawn(progress::show(board.clone(), bars.clone(), shown.clone())));
     tracing::info!(pipeline = %settings.name, once, "starting");
     let outcome =
-        pipeline::run(settings, board.clone(), stop.clone(), Options { once, topics: TopicAdmin::Kafka })
-            .await;
+        pipeline::run(settings, board.clone(), stop.clone(), Options::new(once, TopicAdmin::Kafka)).await;
     shown.cancel();
     for task in showing {
         // What only shows cannot make the run fail.
@@ -79,5 +78,19 @@ fn summary(snapshot: &Snapshot, all_done: bool) -> String {
             object.committed_to.map_or("-".to_owned(), |to| to.to_string()),
         ]);
     }
-    table.to_string().trim_end().to_owned()
+    format!("{table}{}", calls(snapshot))
+}
+
+/// What the org counted, and what the loads cost beside what was forecast for them.
+fn calls(snapshot: &Snapshot) -> String {
+    let by_purpose = |(purpose, calls): (&&str, &u64)| format!("{purpose} {}", count(*calls));
+    let purposes: Vec<String> = snapshot.billed_calls.iter().map(by_purpose).collect();
+    let all = count(snapshot.billed_calls.values().sum());
+    let mut text = format!("{all} calls to Salesforce: {}", purposes.join(", "));
+    let loads = || snapshot.objects.iter().filter_map(|object| object.load_calls);
+    if loads().next().is_some() {
+        let (used, forecast) = (loads().map(|load| load.used).sum(), loads().map(|load| load.forecast).sum());
+        text.push_str(&format!("; full loads used {} where {} were forecast", count(used), count(forecast)));
+    }
+    text
 }

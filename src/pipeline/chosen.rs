@@ -121,7 +121,8 @@ pub async fn choose_live(pubsub: &PubSub, chosen: &mut [Chosen], once: bool) -> 
     Ok(())
 }
 
-fn refuse_shared_topics(settings: &Settings, chosen: &[Chosen]) -> Result<()> {
+/// Two objects, or an object and a platform event, that would write into one topic.
+pub fn refuse_shared_topics(settings: &Settings, chosen: &[Chosen]) -> Result<()> {
     let events = settings.platform_events.iter();
     let mut topics: BTreeMap<String, &str> =
         events.map(|event| (settings.event_topic(&event.name), event.name.as_str())).collect();

@@ -3,11 +3,13 @@
 //! Comes in: settings and a stop token. Goes out: nothing but an end; everything durable is in Kafka. The group gives
 //! and takes shards; each owned shard is claimed, run, and after any trouble claimed anew. No domain rule lives here.
 
+mod budget;
 mod chosen;
 mod circuit;
 mod encoders;
 mod event;
 mod event_encoders;
+pub mod forecast;
 mod object;
 mod opening;
 mod shard;
@@ -20,10 +22,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OnceCell, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-pub use chosen::{Chosen, choose, choose_live};
+pub use chosen::{Chosen, choose, choose_live, refuse_shared_topics};
 pub use supervisor::Finished;
 
 use crate::config::Settings;
@@ -46,6 +48,15 @@ pub struct Options {
     pub once: bool,
     /// Who makes and checks topics.
     pub topics: TopicAdmin,
+    /// How long a day of the org's allowance is.
+    pub day: Duration,
+}
+
+impl Options {
+    /// For a run on a real day.
+    pub fn new(once: bool, topics: TopicAdmin) -> Self {
+        Self { once, topics, day: Pace::default().day }
+    }
 }
 
 /// Runs the pipeline until `stop` is cancelled, or with `once` until all is done. What was captured is committed
@@ -63,7 +74,7 @@ pub async fn run(
         () = stop.cancelled() => return Ok(()),
         prepared = prepare(&settings, &board, options) => prepared?,
     };
-    let Prepared { client, pubsub, started_at, chosen, registry } = prepared;
+    let Prepared { client, pubsub, started_at, plan, registry } = prepared;
     let (membership, mut events) = Membership::join(&settings).await?;
     let (reports, mut shard_reports) = mpsc::unbounded_channel();
     let context = Arc::new(Context {
@@ -72,7 +83,8 @@ pub async fn run(
         pubsub,
         group: membership.handle().reporting_to(&board),
         board,
-        chosen,
+        plan: OnceCell::new_with(plan),
+        options,
         events: settings.platform_events.iter().map(|event| event.name.as_str().into()).collect(),
         registry,
         // Stamps are cut to the second: what was saved in the second of the start is below its end.
@@ -120,29 +132,51 @@ struct Prepared {
     client: Client,
     pubsub: PubSub,
     started_at: Stamp,
-    chosen: Vec<Chosen>,
+    /// None: to be made by whoever claims the first shard.
+    plan: Option<Vec<Chosen>>,
     registry: Registry,
 }
 
+/// Without a call that counts against the org's allowance: those are made when a shard is ours, and charged to it. Only
+/// the very first start asks before there is a shard: what cannot run makes no topic. Those calls are carried over.
 async fn prepare(settings: &Settings, board: &Arc<Board>, options: Options) -> Result<Prepared> {
     token_store::prepare(settings).await?;
-    let client = token_store::connect(settings, Pace::default()).await?;
+    let pace = Pace { day: options.day, ..Pace::default() };
+    let client = token_store::log_in(settings, pace).await?;
     client.report_to(board);
     let started_at = client.fetch_server_time().await?;
-    let mut chosen = choose(&client, settings).await?;
     let pubsub = PubSub::new(&client)?;
-    choose_live(&pubsub, &mut chosen, options.once).await?;
+    let registry = settings.schema_registry.as_ref().ok_or_else(|| {
+        Error::new(Kind::ConfigInvalid, "`schema_registry` is missing: Avro needs a registry")
+    })?;
+    let registry = Registry::new(registry)?;
+    let plan = if topics::has_control(settings).await? {
+        None
+    } else {
+        Some(plan(&client, &pubsub, settings, board, options).await?)
+    };
+    client.share_budget(settings.kafka.control_partitions);
+    Ok(Prepared { client, pubsub, started_at, plan, registry })
+}
+
+/// The objects to run; their topics are there then.
+async fn plan(
+    client: &Client,
+    pubsub: &PubSub,
+    settings: &Settings,
+    board: &Board,
+    options: Options,
+) -> Result<Vec<Chosen>> {
+    client.prove().await?;
+    let mut chosen = choose(client, settings).await?;
+    choose_live(pubsub, &mut chosen, options.once).await?;
     for object in &chosen {
         if let (status, Some(rows)) = (board.object(&object.name), object.estimate) {
             status.expect_rows(rows);
         }
     }
-    let registry = settings.schema_registry.as_ref().ok_or_else(|| {
-        Error::new(Kind::ConfigInvalid, "`schema_registry` is missing: Avro needs a registry")
-    })?;
-    let registry = Registry::new(registry)?;
     topics::ensure(settings, options.topics, &topic_names(settings, &chosen)).await?;
-    Ok(Prepared { client, pubsub, started_at, chosen, registry })
+    Ok(chosen)
 }
 
 struct Shards {

@@ -18,7 +18,7 @@ use super::shard::Parcel;
 use crate::capture::{ObjectCapture, Step};
 use crate::domain::Stamp;
 use crate::error::{Kind, Reaction};
-use crate::status::ObjectStatus;
+use crate::status::{LoadCalls, ObjectStatus};
 use crate::{Error, Result};
 
 /// Whether the run is over for an object.
@@ -151,12 +151,19 @@ impl ObjectTask {
                 return Ok(Turn::Ended(Ended::Stopped));
             }
             open.capture.after_commit().await;
+            if let Some(calls) = open.capture.take_load_calls() {
+                let (object, LoadCalls { used, forecast }) = (&self.opening.name, calls);
+                tracing::info!(%object, calls = used, forecast, "calls of the full load");
+                self.status.loaded(calls);
+            }
         }
         Ok(Turn::Moved)
     }
 
     async fn caught_up(&mut self, read_to: Option<Stamp>, pause: Duration) -> Result<Turn> {
         self.status.caught_up(read_to);
+        // Near the budget polls are further apart than the settings say.
+        self.status.contact_within(self.opening.contact_bound().max(pause * 2));
         if let Some(until) = self.until
             && read_to.is_none_or(|read_to| read_to >= until)
         {

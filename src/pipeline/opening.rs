@@ -63,6 +63,7 @@ impl Opening {
             ledger.restore(key, value).map_err(|why| self.unreadable(key, &why))?;
         }
         let client = self.client.for_purpose(Purpose::Describe);
+        let metadata = client.known_metadata_changes();
         let describe = client.describe(&self.name, None).await?.ok_or_else(|| {
             Error::new(
                 Kind::ReplyUnreadable,
@@ -73,7 +74,7 @@ impl Opening {
         if let Some(reason) = &described.unsupported {
             return Err(Error::new(Kind::ObjectUnsupported, format!("object {}: {reason}", self.name)));
         }
-        let object = (Arc::new(described), describe.last_modified);
+        let object = (Arc::new(described), describe.last_modified, metadata);
         Ok(ObjectCapture::new(&self.client, self.settings.clone(), object, position, ledger))
     }
 

@@ -44,6 +44,11 @@ pub enum Parcel {
         batch: Box<EventBatch>,
         encoders: Arc<EventEncoders>,
     },
+    /// A record of the shard itself; answered once it is committed.
+    Control {
+        record: ControlRecord,
+        committed: Option<oneshot::Sender<()>>,
+    },
     /// Answered once everything before it is committed.
     Barrier(oneshot::Sender<()>),
 }
@@ -169,6 +174,14 @@ impl<P: Publisher> Shard<P> {
                     let open = self.open(&mut open)?;
                     open.barriers.push(answer);
                     open.deadline = Instant::now();
+                }
+                Some(Parcel::Control { record, committed }) => {
+                    self.waiting.add(vec![record]);
+                    if let Some(committed) = committed {
+                        let open = self.open(&mut open)?;
+                        open.barriers.push(committed);
+                        open.deadline = Instant::now();
+                    }
                 }
                 Some(Parcel::Batch { batch, encoders, urgent }) => {
                     if !batch.changes.is_empty() {

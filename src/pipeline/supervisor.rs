@@ -3,22 +3,24 @@
 //! Comes in: a shard number from the group. Goes out: reports (finished with `--once`, or fatal). Nothing in memory
 //! survives an abort, a fencing or an unknown commit outcome: the next claim reads the control partition again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OnceCell, Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::Until;
+use super::budget::Keeper;
 use super::chosen::Chosen;
 use super::encoders::EncoderFactory;
 use super::event::EventTask;
 use super::event_encoders::EventEncoderFactory;
 use super::object::{Ended, ObjectTask};
 use super::opening::{Opening, Stored};
-use super::shard::Shard;
+use super::shard::{Parcel, Shard};
+use super::{Options, Until, plan};
 use crate::capture::{CaptureSettings, LiveSettings};
 use crate::config::{After, CaptureChoice, Settings};
 use crate::domain::Position;
@@ -41,7 +43,9 @@ pub struct Context {
     pub client: Client,
     pub pubsub: PubSub,
     pub board: Arc<Board>,
-    pub chosen: Vec<Chosen>,
+    /// The objects to run, once a shard is ours.
+    pub plan: OnceCell<Vec<Chosen>>,
+    pub options: Options,
     /// Platform events, by API name.
     pub events: Vec<Arc<str>>,
     pub group: GroupHandle,
@@ -50,6 +54,13 @@ pub struct Context {
     /// Loads that may read at once: each holds a few pages in memory.
     pub loads: Arc<Semaphore>,
     pub reports: mpsc::UnboundedSender<ShardReport>,
+}
+
+impl Context {
+    async fn plan(&self) -> Result<&Vec<Chosen>> {
+        let make = || plan(&self.client, &self.pubsub, &self.settings, &self.board, self.options);
+        self.plan.get_or_try_init(make).await
+    }
 }
 
 /// With `--once`: what became of a shard's objects.
@@ -92,12 +103,7 @@ async fn supervise(context: Arc<Context>, shard: i32, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let started = tokio::time::Instant::now();
         match run_shard(&context, shard, &stop).await {
-            Ok(Some(finished)) => {
-                // The main loop may be gone already; then nobody asks.
-                let _ = context.reports.send(ShardReport::Finished(shard, finished));
-                stop.cancelled().await;
-            }
-            Ok(None) => return,
+            Ok(()) => return,
             Err(error) if stops_program(&error) => {
                 let _ = context.reports.send(ShardReport::Fatal(error));
                 stop.cancelled().await;
@@ -123,42 +129,70 @@ fn stops_program(error: &Error) -> bool {
     error.reaction() == Reaction::StopProgram || error.kind() == Kind::ControlRecordUnreadable
 }
 
-/// Claims and runs the shard until it is to stop (`None`), is done (`Some`), or fails.
-async fn run_shard(context: &Arc<Context>, shard: i32, stop: &CancellationToken) -> Result<Option<Finished>> {
+/// Claims and runs the shard until it is to stop, or fails. A shard without objects is claimed too: its part of the
+/// org's allowance is ours.
+async fn run_shard(context: &Arc<Context>, shard: i32, stop: &CancellationToken) -> Result<()> {
     let settings = &context.settings;
-    let mine: Vec<&Chosen> = context
-        .chosen
-        .iter()
-        .filter(|object| publish::shard_of(&object.name, settings.kafka.control_partitions) == shard)
-        .collect();
-    let of_shard = |event: &&Arc<str>| publish::shard_of(event, settings.kafka.control_partitions) == shard;
-    let my_events: Vec<&Arc<str>> = context.events.iter().filter(of_shard).collect();
-    if mine.is_empty() && my_events.is_empty() {
-        return match context.until {
-            Some(_) => Ok(Some(Finished::default())),
-            None => {
-                stop.cancelled().await;
-                Ok(None)
-            }
-        };
-    }
     let claimed = tokio::select! {
-        () = stop.cancelled() => return Ok(None),
+        () = stop.cancelled() => return Ok(()),
         claimed = publish::claim(settings, &context.group, shard) => claimed?,
     };
-    tracing::info!(shard, objects = mine.len(), events = my_events.len(), "shard claimed");
     let Claimed { producer, records } = claimed;
-
     let (queue, parcels) = mpsc::channel(QUEUE_PARCELS);
+    let keeper = Keeper::open(&context.client, shard, &records, queue.clone())?;
     let publishing = Shard::new(Handle::current(), producer, settings, context.board.clone());
     // The client library blocks: its loop gets a thread of its own.
     let mut publishing = tokio::task::spawn_blocking(move || publishing.run(parcels));
+
+    let outcome = tokio::select! {
+        result = &mut publishing => {
+            // Nothing in memory is known to be committed; the tasks end with this.
+            thread_result(result)?;
+            return Err(Error::new(Kind::Internal, "the shard's thread ended before its queue"));
+        }
+        outcome = run_objects(context, shard, stop, &records, &queue) => outcome?,
+        () = keeper.run() => None,
+    };
+    drop(queue);
+    keeper.close().await;
+    // All queue ends are dropped: the loop commits what is left and ends.
+    thread_result(publishing.await)?;
+    outcome.map_or(Ok(()), Err)
+}
+
+/// Runs the shard's objects until the shard is to stop; with an error if the whole program cannot go on.
+async fn run_objects(
+    context: &Arc<Context>,
+    shard: i32,
+    stop: &CancellationToken,
+    records: &BTreeMap<String, Vec<u8>>,
+    queue: &mpsc::Sender<Parcel>,
+) -> Result<Option<Error>> {
+    let settings = &context.settings;
+    let chosen = tokio::select! {
+        () = stop.cancelled() => return Ok(None),
+        chosen = context.plan() => chosen,
+    };
+    let chosen = match chosen {
+        Ok(chosen) => chosen,
+        Err(error) => {
+            // The main loop may be gone already; then nobody asks.
+            let _ = context.reports.send(ShardReport::Fatal(error));
+            stop.cancelled().await;
+            return Ok(None);
+        }
+    };
+    let is_mine = |name: &str| publish::shard_of(name, settings.kafka.control_partitions) == shard;
+    let mine: Vec<&Chosen> = chosen.iter().filter(|object| is_mine(&object.name)).collect();
+    let my_events: Vec<&Arc<str>> = context.events.iter().filter(|event| is_mine(event)).collect();
+    let is_empty = mine.is_empty() && my_events.is_empty();
+    tracing::info!(shard, objects = mine.len(), events = my_events.len(), "shard claimed");
 
     let objects_stop = stop.child_token();
     let mut finished = Finished::default();
     let mut tasks = JoinSet::new();
     for object in mine {
-        let stored = Stored::of(&object.name, &records);
+        let stored = Stored::of(&object.name, records);
         let task = ObjectTask {
             factory: match EncoderFactory::restore(
                 settings,
@@ -218,47 +252,32 @@ async fn run_shard(context: &Arc<Context>, shard: i32, stop: &CancellationToken)
         let name = event.clone();
         tasks.spawn(async move { (name, task.run().await) });
     }
-    drop((queue, records));
 
     let mut stopped = false;
     let mut fatal = None;
-    let mut published = None;
-    loop {
-        tokio::select! {
-            ended = tasks.join_next() => match ended {
-                Some(Ok((_, Ended::Failed(error)))) if error.reaction() == Reaction::StopProgram => {
-                    // What the others captured is committed first.
-                    objects_stop.cancel();
-                    fatal.get_or_insert(error);
-                }
-                Some(Ok((name, Ended::Failed(error)))) => finished.failed.push((name, error)),
-                Some(Ok((_, Ended::Done))) => {}
-                Some(Ok((_, Ended::Stopped))) => stopped = true,
-                Some(Err(error)) => {
-                    objects_stop.cancel();
-                    return Err(Error::new(Kind::CommitFailed, "a task of the shard broke down").source(error));
-                }
-                // All queue ends are dropped: the loop commits what is left and ends.
-                None => break,
-            },
-            result = &mut publishing, if published.is_none() => {
-                let result = thread_result(result);
-                if result.is_err() {
-                    objects_stop.cancel();
-                    tasks.shutdown().await;
-                }
-                // It ends well only when no task can send any more; the tasks themselves end at once.
-                published = Some(result?);
-            },
+    while let Some(ended) = tasks.join_next().await {
+        match ended {
+            Ok((_, Ended::Failed(error))) if error.reaction() == Reaction::StopProgram => {
+                // What the others captured is committed first.
+                objects_stop.cancel();
+                fatal.get_or_insert(error);
+            }
+            Ok((name, Ended::Failed(error))) => finished.failed.push((name, error)),
+            Ok((_, Ended::Done)) => {}
+            Ok((_, Ended::Stopped)) => stopped = true,
+            Err(error) => {
+                return Err(Error::new(Kind::CommitFailed, "a task of the shard broke down").source(error));
+            }
         }
     }
-    if published.is_none() {
-        thread_result(publishing.await)?;
+    if fatal.is_none() && !stopped {
+        if !is_empty || context.until.is_some() {
+            let _ = context.reports.send(ShardReport::Finished(shard, finished));
+        }
+        // Its part of the allowance is there for others as long as it is ours.
+        stop.cancelled().await;
     }
-    if let Some(error) = fatal {
-        return Err(error);
-    }
-    Ok((!stopped).then_some(finished))
+    Ok(fatal)
 }
 
 fn thread_result(result: Result<Result<()>, tokio::task::JoinError>) -> Result<()> {

@@ -26,7 +26,14 @@ const LOG_IN_AGAIN: &str =
 
 /// Logs in, or goes on with the login that is kept.
 pub async fn connect(settings: &Settings, pace: Pace) -> Result<Client> {
-    Client::connect_keeping(&settings.salesforce, pace, shared(settings)).await
+    let client = log_in(settings, pace).await?;
+    client.prove().await?;
+    Ok(client)
+}
+
+/// The same without a call that counts against the org's allowance.
+pub async fn log_in(settings: &Settings, pace: Pace) -> Result<Client> {
+    Client::log_in(&settings.salesforce, pace, shared(settings)).await
 }
 
 /// The control topic may not be there yet; who only tests the configuration makes none.

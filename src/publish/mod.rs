@@ -8,6 +8,7 @@ mod claim;
 mod control;
 #[cfg(test)]
 mod faults;
+pub mod foresee;
 mod kafka;
 mod letter;
 mod membership;

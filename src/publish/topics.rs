@@ -45,12 +45,22 @@ const CONTROL: &[(&str, &str)] = &[
     ("max.compaction.lag.ms", "1800000"),
 ];
 
-struct Wanted<'a> {
-    name: String,
-    partitions: i32,
-    replication: i32,
-    config: Vec<(&'a str, &'a str)>,
-    create: bool,
+pub(super) struct Wanted<'a> {
+    pub name: String,
+    pub partitions: i32,
+    pub replication: i32,
+    pub config: Vec<(&'a str, &'a str)>,
+    pub create: bool,
+}
+
+/// Whether the control topic is there: whether this pipeline has run before.
+pub async fn has_control(settings: &Settings) -> Result<bool> {
+    let reader: BaseConsumer<Plain> = client_config(settings, &Role::Reader { committed: true })?
+        .create_with_context(Plain)
+        .map_err(|error| kafka_error("the Kafka client cannot start", error))?;
+    let (control, at) = (settings.control_topic(), settings.kafka.bootstrap_servers.clone());
+    let listed = blocking(move || listed(&reader, &at)).await?;
+    Ok(listed.iter().any(|(name, _)| *name == control))
 }
 
 /// Makes sure that the control topic, `data` and the topics beside them are there and fit.
@@ -139,7 +149,7 @@ fn away_at_start(error: Error) -> Error {
     }
 }
 
-fn wanted<'a>(settings: &'a Settings, data: &[String]) -> Vec<Wanted<'a>> {
+pub(super) fn wanted<'a>(settings: &'a Settings, data: &[String]) -> Vec<Wanted<'a>> {
     let kafka = &settings.kafka;
     let kept = |name: String, partitions| {
         let mut config = vec![("retention.ms", "-1")];
@@ -176,7 +186,7 @@ fn control(settings: &Settings) -> Wanted<'static> {
 }
 
 /// Topics that somebody else has to make, with the commands that make them.
-fn missing_topics(settings: &Settings, missing: &[&Wanted<'_>]) -> Error {
+pub(super) fn missing_topics(settings: &Settings, missing: &[&Wanted<'_>]) -> Error {
     let names: Vec<&str> = missing.iter().map(|topic| topic.name.as_str()).collect();
     let what = match names.as_slice() {
         [name] => format!("topic {name} does not exist"),
@@ -196,8 +206,20 @@ fn missing_topics(settings: &Settings, missing: &[&Wanted<'_>]) -> Error {
 }
 
 async fn create(client: &AdminClient<Plain>, missing: &[&Wanted<'_>]) -> Result<()> {
+    for outcome in ask_to_create(client, missing, false).await? {
+        outcome?;
+    }
+    Ok(())
+}
+
+/// What the brokers say to making each of these topics. `only_ask`: nothing is made.
+pub(super) async fn ask_to_create(
+    client: &AdminClient<Plain>,
+    missing: &[&Wanted<'_>],
+    only_ask: bool,
+) -> Result<Vec<Result<()>>> {
     if missing.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let topics: Vec<NewTopic<'_>> = missing
         .iter()
@@ -210,30 +232,32 @@ async fn create(client: &AdminClient<Plain>, missing: &[&Wanted<'_>]) -> Result<
             new
         })
         .collect();
-    let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
+    let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).validate_only(only_ask);
     let results = client
         .create_topics(&topics, &options)
         .await
         .map_err(|error| kafka_error("topics cannot be created", error))?;
-    for result in results {
-        match result {
-            // Another instance was quicker.
-            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-            Err((name, code)) => {
-                let kind = match code {
-                    RDKafkaErrorCode::TopicAuthorizationFailed
-                    | RDKafkaErrorCode::ClusterAuthorizationFailed => Kind::KafkaRefused,
-                    _ => Kind::KafkaMisconfigured,
-                };
-                return Err(Error::new(kind, format!("topic {name} cannot be created: {code}")));
-            }
+    let outcome = |result| match result {
+        // Another instance was quicker.
+        Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => Ok(()),
+        Err((name, code)) => {
+            let kind = match code {
+                RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed => {
+                    Kind::KafkaRefused
+                }
+                _ => Kind::KafkaMisconfigured,
+            };
+            Err(Error::new(kind, format!("topic {name} cannot be created: {code}")))
         }
-    }
-    Ok(())
+    };
+    Ok(results.into_iter().map(outcome).collect())
 }
 
 /// The settings of the topics, as far as the principal may see them.
-async fn describe(client: &AdminClient<Plain>, topics: &[Wanted<'_>]) -> Result<Vec<ConfigResource>> {
+pub(super) async fn describe(
+    client: &AdminClient<Plain>,
+    topics: &[Wanted<'_>],
+) -> Result<Vec<ConfigResource>> {
     let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(&topic.name)).collect();
     let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
     let described = client
@@ -271,12 +295,12 @@ pub(super) fn check_partitions(settings: &Settings, partitions: usize) -> Result
     )))
 }
 
-fn value_of<'a>(resource: &'a ConfigResource, name: &str) -> Option<&'a str> {
+pub(super) fn value_of<'a>(resource: &'a ConfigResource, name: &str) -> Option<&'a str> {
     resource.get(name).and_then(|entry| entry.value.as_deref())
 }
 
 /// A topic that takes less than the producer's largest batch would refuse batches, and with each its transaction.
-fn check_batch(resource: &ConfigResource, topic: &str, batch: usize) -> Result<()> {
+pub(super) fn check_batch(resource: &ConfigResource, topic: &str, batch: usize) -> Result<()> {
     let most = value_of(resource, "max.message.bytes").and_then(|bytes| bytes.parse::<usize>().ok());
     let Some(most) = most.filter(|most| *most < batch) else { return Ok(()) };
     let what = format!("topic {topic} takes {most} bytes at once where the producer sends up to {batch}");
@@ -289,7 +313,7 @@ fn check_batch(resource: &ConfigResource, topic: &str, batch: usize) -> Result<(
         .hint(format!("raise `max.message.bytes` of the topic{lower}")))
 }
 
-fn check_control(resource: &ConfigResource, topic: &str) -> Result<()> {
+pub(super) fn check_control(resource: &ConfigResource, topic: &str) -> Result<()> {
     let policy = value_of(resource, "cleanup.policy").unwrap_or("compact");
     if policy != "compact" {
         let what = format!("control topic {topic} has cleanup.policy={policy}");

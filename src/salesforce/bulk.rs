@@ -18,7 +18,7 @@ use crate::error::{Error, Kind, Result};
 use super::csv::CsvPage;
 use super::fault::{Area, Cure, Fault, clean};
 use super::transport::{Backoff, Call, Opened, next_piece};
-use super::{Client, Statement};
+use super::{Client, Pace, Statement};
 
 /// A query job; `id` is all that must be kept to go on with it after a restart (within 7 days).
 #[derive(Clone, Debug)]
@@ -144,8 +144,24 @@ pub async fn wait(client: &Client, job: &Job) -> Result<Completed> {
             .during(&call.what));
         }
         tokio::time::sleep(pause).await;
-        pause = (pause * 3 / 2).min(pace.job_longest_look.max(pace.job_first_look));
+        pause = longer(pause, pace);
     }
+}
+
+/// The pause after this one, between two looks at a job.
+fn longer(pause: Duration, pace: &Pace) -> Duration {
+    (pause * 3 / 2).min(pace.job_longest_look.max(pace.job_first_look))
+}
+
+/// How often [`wait`] looks at a job that takes so long, for forecasts.
+pub fn looks(pace: &Pace, takes: Duration) -> u64 {
+    let (mut at, mut pause, mut looks) = (Duration::ZERO, pace.job_first_look, 1);
+    while at < takes && !pause.is_zero() {
+        at += pause;
+        pause = longer(pause, pace);
+        looks += 1;
+    }
+    looks
 }
 
 /// A page whose headers have arrived: `next_locator` is known before the body is.
@@ -325,6 +341,14 @@ fn fine_if_over(result: Result<()>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_job_is_looked_at_less_often_the_longer_it_takes() {
+        let pace = Pace::default();
+        let looks = |seconds| looks(&pace, Duration::from_secs(seconds));
+        assert_eq!((looks(0), looks(5), looks(60)), (1, 8, 14));
+        assert_eq!(looks(3_600) - looks(3_400), 10, "every 20 s in the end");
+    }
 
     #[test]
     fn a_recorded_job_reads_without_the_keys_it_may_lack() {

@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::config::SalesforceSettings;
 use crate::domain::Stamp;
@@ -18,6 +20,8 @@ use crate::status::Board;
 
 use super::allowance::{Allowance, Governor};
 use super::clock::ServerClock;
+use super::company::{Company, Seat, Seats};
+use super::describe::Metadata;
 use super::fault::{Area, Cure, Fault};
 use super::login::origin_of;
 use super::login::place::SharedStore;
@@ -109,6 +113,8 @@ pub struct Pace {
     pub limit_pause: Duration,
     /// Whether to wait when the allowance is spent; else the call fails with `api-limit-reached`. Default true.
     pub wait_for_allowance: bool,
+    /// How long a day of the org's allowance is: 24 h, and shorter where a test lives faster.
+    pub day: Duration,
 }
 
 impl Default for Pace {
@@ -125,6 +131,7 @@ impl Default for Pace {
             job_stall: Duration::from_secs(2 * 60 * 60),
             limit_pause: Duration::from_secs(2 * 60),
             wait_for_allowance: true,
+            day: Duration::from_secs(24 * 60 * 60),
         }
     }
 }
@@ -151,12 +158,16 @@ pub struct Client {
     shared: Arc<Shared>,
     pace: Arc<Pace>,
     purpose: Purpose,
+    /// Counts the calls of one piece of work.
+    tally: Option<Arc<AtomicU64>>,
 }
 
 struct Shared {
     http: reqwest::Client,
     sessions: Sessions,
     governor: Arc<Governor>,
+    company: Arc<Company>,
+    metadata: Metadata,
     clock: ServerClock,
     maintenance: Maintenance,
 }
@@ -174,11 +185,14 @@ impl Client {
     }
 
     pub async fn connect_with(settings: &SalesforceSettings, pace: Pace) -> Result<Self> {
-        Self::connect_keeping(settings, pace, None).await
+        let client = Self::log_in(settings, pace, None).await?;
+        client.prove().await?;
+        Ok(client)
     }
 
-    /// `shared` keeps the login if the settings say `token_store: kafka`.
-    pub async fn connect_keeping(
+    /// The same without a billed call: whether a login that was kept is still good, and the org the one that is meant, is
+    /// not known before [`Self::prove`]. `shared`: where the login is kept if the settings say `token_store: kafka`.
+    pub async fn log_in(
         settings: &SalesforceSettings,
         pace: Pace,
         shared: Option<Arc<dyn SharedStore>>,
@@ -186,16 +200,19 @@ impl Client {
         install_tls();
         let http = http_client(settings).and_then(reqwest::ClientBuilder::build).map_err(no_http)?;
         let of_logins = login_http(settings).map_err(|fault| fault.into_error("login"))?;
-        let governor = Arc::new(Governor::new(&settings.budget));
+        let seats = Arc::<Seats>::default();
+        let governor = Arc::new(Governor::new(&settings.budget, pace.day, &seats));
         let sessions = Sessions::open(settings.clone(), of_logins, Arc::clone(&governor), &pace, shared)
             .await
             .map_err(|fault| fault.into_error(&format!("login at {}", origin_of(&settings.login_origin))))?;
+        let company = Arc::new(Company::new(seats));
+        let metadata = Metadata::default();
         let maintenance = Maintenance::new("REST and Bulk API");
-        let shared = Shared { http, sessions, governor, clock: ServerClock::default(), maintenance };
-        let client = Self { shared: Arc::new(shared), pace: Arc::new(pace), purpose: Purpose::Check };
+        let clock = ServerClock::default();
+        let shared = Shared { http, sessions, governor, company, metadata, clock, maintenance };
+        let client =
+            Self { shared: Arc::new(shared), pace: Arc::new(pace), purpose: Purpose::Check, tally: None };
         client.fetch_server_time().await?;
-        client.prove_kept_session().await?;
-        client.check_instance_label().await?;
         Ok(client)
     }
 
@@ -203,6 +220,12 @@ impl Client {
     #[must_use]
     pub fn for_purpose(&self, purpose: Purpose) -> Self {
         Self { purpose, ..self.clone() }
+    }
+
+    /// The same login, with calls that the org counts counted here as well.
+    #[must_use]
+    pub fn counted_by(&self, tally: &Arc<AtomicU64>) -> Self {
+        Self { tally: Some(Arc::clone(tally)), ..self.clone() }
     }
 
     /// The same login with other patience.
@@ -252,6 +275,12 @@ impl Client {
             .hint("set `salesforce.api_version` to a version that the org offers"));
         }
         Ok(self.server_time())
+    }
+
+    /// Uses the login, as far as that is needed to know that it is good and leads to the org that is meant.
+    pub async fn prove(&self) -> Result<()> {
+        self.prove_kept_session().await?;
+        self.check_instance_label().await
     }
 
     /// A session that was kept from earlier is used once, so that one that is over is renewed here and not in the middle
@@ -310,7 +339,52 @@ impl Client {
         self.shared.governor.calls()
     }
 
+    /// Calls made so far that the org counts, by purpose.
+    pub fn billed_calls(&self) -> Calls {
+        self.shared.governor.billed()
+    }
+
+    /// For an object that is followed, as long as it is. `polls`: by polls, `interval` apart.
+    pub fn seat(&self, polls: bool, interval: Duration) -> Seat {
+        self.shared.company.seat(polls, interval)
+    }
+
+    /// How far apart calls should be that are made again and again: `interval`, or more where a day's calls would not
+    /// last for a day.
+    pub fn stretched(&self, purpose: Purpose, interval: Duration) -> Duration {
+        self.shared.governor.stretched(purpose, interval)
+    }
+
+    /// A poll was read to its end.
+    pub fn polled(&self) {
+        self.shared.governor.polled();
+    }
+
+    /// How long a day of the org's allowance is.
+    pub fn day(&self) -> Duration {
+        self.pace.day
+    }
+
+    /// When a poll that is due at `at` meets those of other objects: never later.
+    pub fn on_grid(&self, at: Instant, interval: Duration) -> Instant {
+        self.shared.company.on_grid(at, interval)
+    }
+
     // ---- for the other files of this room ----
+
+    pub(super) fn tally(&self) {
+        if let Some(tally) = &self.tally {
+            tally.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn metadata(&self) -> &Metadata {
+        &self.shared.metadata
+    }
+
+    pub(super) fn company(&self) -> &Arc<Company> {
+        &self.shared.company
+    }
 
     pub(super) fn settings(&self) -> &SalesforceSettings {
         self.shared.sessions.settings()

@@ -5,10 +5,13 @@
 //! schema; Salesforce's own order is not stable. What cannot be captured says why. A type nobody knows is text.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use http::header::{IF_MODIFIED_SINCE, LAST_MODIFIED};
-use http::{HeaderValue, StatusCode};
+use http::header::{DATE, IF_MODIFIED_SINCE, LAST_MODIFIED};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use crate::config::FieldRules;
 use crate::domain::{CursorField, Field, FieldKind, ObjectDescription, name};
@@ -16,7 +19,7 @@ use crate::error::{Error, Kind, Result};
 
 use super::fault::{Area, Fault};
 use super::transport::Call;
-use super::{Client, restrictions};
+use super::{Client, Purpose, restrictions};
 
 /// One object of describeGlobal.
 #[derive(Clone, Debug, Deserialize)]
@@ -120,6 +123,12 @@ const ALWAYS: &[&str] = &["Id", "CreatedDate", "IsDeleted"];
 const CURSORS: &[&str] = &["SystemModstamp", "LastModifiedDate", "CreatedDate"];
 
 impl Describe {
+    /// From the body of an answer, whatever call it came with.
+    pub(super) fn read(body: &[u8]) -> Result<Self, Fault> {
+        let object = serde_json::from_slice(body).map_err(|error| Fault::json(&error))?;
+        Ok(Self { last_modified: None, object })
+    }
+
     /// Names in the rules that the object has no field for.
     pub fn unknown_fields<'a>(&self, rules: &'a FieldRules) -> Vec<&'a str> {
         let known = |name: &str| self.object.fields.iter().any(|field| field.name.eq_ignore_ascii_case(name));
@@ -241,23 +250,82 @@ fn revision(fields: &[Field]) -> u64 {
     hash.digest()
 }
 
+/// What is known of changes to the org's descriptions, for all objects of the process.
+#[derive(Default)]
+pub(super) struct Metadata {
+    watch: tokio::sync::Mutex<Watch>,
+    changes: AtomicU64,
+}
+
+#[derive(Default)]
+struct Watch {
+    asked_at: Option<Instant>,
+    /// To be sent back as it came.
+    last_modified: Option<String>,
+}
+
+/// `Last-Modified` goes by the second: within the same second more may change. Such a one is not gone by.
+fn settled(headers: &HeaderMap) -> Option<String> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let (modified, date) = (text(LAST_MODIFIED)?, text(DATE)?);
+    let age = httpdate::parse_http_date(date).ok()?.duration_since(httpdate::parse_http_date(modified).ok()?);
+    age.is_ok_and(|age| age >= Duration::from_secs(2)).then(|| modified.to_owned())
+}
+
 impl Client {
     /// All objects that the user may see, as the org spells them.
     pub async fn describe_global(&self) -> Result<Vec<ObjectSummary>> {
+        let mut watch = self.metadata().watch.lock().await;
+        let objects = self.list_objects(&mut watch, false).await?.unwrap_or_default();
+        let mut seen = HashSet::new();
+        Ok(objects.into_iter().filter(|object| seen.insert(object.name.to_ascii_lowercase())).collect())
+    }
+
+    /// A number that has risen if any description may be another than when it was asked for before. One call for all
+    /// objects of the process, and no more often than `interval`, or than the day's calls allow.
+    pub async fn metadata_changes(&self, interval: Duration) -> Result<u64> {
+        let mut watch = self.metadata().watch.lock().await;
+        let interval = self.stretched(Purpose::Describe, interval);
+        if watch.asked_at.is_none_or(|at| at.elapsed() >= interval)
+            && self.for_purpose(Purpose::Describe).list_objects(&mut watch, true).await?.is_some()
+        {
+            self.metadata().changes.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(self.known_metadata_changes())
+    }
+
+    /// The same number as far as it is known without a call.
+    pub fn known_metadata_changes(&self) -> u64 {
+        self.metadata().changes.load(Ordering::Relaxed)
+    }
+
+    /// None: nothing has changed since the list was last read.
+    async fn list_objects(&self, watch: &mut Watch, if_modified: bool) -> Result<Option<Vec<ObjectSummary>>> {
         #[derive(Deserialize)]
         struct Answer {
             sobjects: Vec<ObjectSummary>,
         }
-        let call = Call::get(Area::Describe, "listing the org's objects", self.data_path("/sobjects"));
-        let answer: Answer = self
-            .fetch(&call, |reply| serde_json::from_slice(&reply.body).map_err(|error| Fault::json(&error)))
+        let mut call = Call::get(Area::Describe, "listing the org's objects", self.data_path("/sobjects"));
+        if let Some(since) = watch.last_modified.as_deref().filter(|_| if_modified)
+            && let Ok(since) = HeaderValue::from_str(since)
+        {
+            call.also = &[StatusCode::NOT_MODIFIED];
+            call.headers.push((IF_MODIFIED_SINCE.as_str(), since));
+        }
+        let answer = self
+            .fetch(&call, |reply| {
+                if reply.status == StatusCode::NOT_MODIFIED {
+                    return Ok(None);
+                }
+                let answer: Answer =
+                    serde_json::from_slice(&reply.body).map_err(|error| Fault::json(&error))?;
+                Ok(Some((answer.sobjects, settled(&reply.headers))))
+            })
             .await?;
-        let mut seen = HashSet::new();
-        Ok(answer
-            .sobjects
-            .into_iter()
-            .filter(|object| seen.insert(object.name.to_ascii_lowercase()))
-            .collect())
+        watch.asked_at = Some(Instant::now());
+        let Some((objects, last_modified)) = answer else { return Ok(None) };
+        watch.last_modified = last_modified;
+        Ok(Some(objects))
     }
 
     /// None: nothing changed since (`Describe::last_modified` of the one you have).

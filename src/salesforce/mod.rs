@@ -9,6 +9,7 @@ mod allowance;
 pub mod bulk;
 pub mod client;
 mod clock;
+mod company;
 mod csv;
 pub mod deleted;
 pub mod describe;
@@ -26,12 +27,14 @@ pub mod retrieve;
 pub mod scripted;
 mod session;
 pub mod soql;
+pub mod survey;
 #[cfg(test)]
 mod tests;
 mod transport;
 
-pub use allowance::Allowance;
+pub use allowance::{Allowance, BUDGET_KEY, BudgetAccount};
 pub use client::{Calls, Client, Pace, Purpose, install_tls};
+pub use company::Seat;
 pub use deleted::Deletions;
 pub use describe::{Describe, ObjectSummary};
 pub use discover::Choice;

@@ -10,10 +10,11 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::domain::Rows;
+use crate::domain::{Field, ObjectDescription, Rows};
 use crate::error::{Error, Kind, Result};
 
-use super::fault::{Area, Fault, classify};
+use super::company::Answer;
+use super::fault::{Area, Cure, Fault, classify};
 use super::page::{Columns, Decoded, decode};
 use super::transport::{Call, Reply};
 use super::{Client, Statement};
@@ -21,7 +22,19 @@ use super::{Client, Statement};
 /// An address may have 16,384 bytes together with all headers (`rest.md` 3.1).
 const LONGEST_ADDRESS: usize = 12_000;
 /// Query subrequests that one composite call may hold.
-const QUERIES_PER_CALL: usize = 5;
+pub const QUERIES_PER_CALL: usize = 5;
+
+/// Rows of a page as Salesforce makes it, and with two or more long texts in a row (`rest.md` 3.1).
+const PAGE_ROWS: u64 = 2_000;
+const PAGE_ROWS_OF_TEXTS: u64 = 200;
+/// A text area above this is a long text.
+const LONG_TEXT: u32 = 255;
+
+/// How many rows a page of all captured fields will hold, for forecasts; the server may send fewer.
+pub fn page_rows(object: &ObjectDescription) -> u64 {
+    let long = |field: &&Field| field.salesforce_type == "textarea" && field.length > LONG_TEXT;
+    if object.fields.iter().filter(long).count() > 1 { PAGE_ROWS_OF_TEXTS } else { PAGE_ROWS }
+}
 
 #[derive(Debug)]
 pub struct Page {
@@ -39,6 +52,8 @@ pub struct QueryPages {
     what: String,
     state: State,
     rows: u64,
+    /// The first page is asked for together with those of other objects, if others ask now.
+    in_company: bool,
 }
 
 enum State {
@@ -53,6 +68,9 @@ impl QueryPages {
     /// None after the last page. There is always a first page, though it may be empty. Dropping the future while it
     /// waits loses nothing: the same page is asked for again.
     pub async fn next(&mut self) -> Result<Option<Page>> {
+        if let Some((decoded, session)) = self.first_in_company().await? {
+            return self.page(decoded, session).map(Some);
+        }
         let (decoded, session) = loop {
             match &self.state {
                 State::Done => return Ok(None),
@@ -85,6 +103,35 @@ impl QueryPages {
                 }
             }
         };
+        self.page(decoded, session).map(Some)
+    }
+
+    /// The first page, if it came by a call that others shared; none: to be asked for alone.
+    async fn first_in_company(&mut self) -> Result<Option<(Decoded, u64)>> {
+        let (true, State::Start(_, Some(address))) = (self.in_company, &self.state) else { return Ok(None) };
+        let answer = self.client.company().ask(&self.client, address.clone()).await;
+        // Once is enough: what is asked for again is asked for alone.
+        self.in_company = false;
+        let own = match answer {
+            Answer::Alone => return Ok(None),
+            Answer::Failed(error) => return Err(error.during(&self.what)),
+            Answer::Own(own) => own,
+        };
+        let decoded = match own.status.is_success() {
+            true => decode(&own.body, &self.columns),
+            false => Err(classify(Area::Query, own.status, &own.headers, &own.body)),
+        };
+        match decoded {
+            Ok(decoded) => Ok(Some((decoded, own.session))),
+            Err(fault) if fault.cure == Cure::None => Err(fault.into_error(&self.what)),
+            Err(fault) => {
+                tracing::debug!(what = self.what, error = fault.message, "asked again without company");
+                Ok(None)
+            }
+        }
+    }
+
+    fn page(&mut self, decoded: Decoded, session: u64) -> Result<Page> {
         self.rows += decoded.rows.len() as u64;
         self.state = match decoded.next {
             Some(next) if !decoded.done => State::More(self.local_path(next)?, session),
@@ -106,7 +153,7 @@ impl QueryPages {
                 "a query brought another number of rows than it announced"
             );
         }
-        Ok(Some(Page { rows: decoded.rows, total_size: decoded.total_size, done: decoded.done }))
+        Ok(Page { rows: decoded.rows, total_size: decoded.total_size, done: decoded.done })
     }
 
     /// A next page is asked for at the org, wherever the answer points.
@@ -123,8 +170,7 @@ impl QueryPages {
 
 /// The answer of a composite call with one subrequest.
 fn unwrap_one(reply: &Reply, columns: &Columns) -> Result<Decoded, Fault> {
-    let composite: Composite<'_> =
-        serde_json::from_slice(&reply.body).map_err(|error| Fault::json(&error))?;
+    let composite = Composite::read(reply)?;
     let first = composite.answers.first().ok_or_else(|| Fault::unreadable("a composite answer is empty"))?;
     let body = first.body.get().as_bytes();
     let status = StatusCode::from_u16(first.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -135,19 +181,31 @@ fn unwrap_one(reply: &Reply, columns: &Columns) -> Result<Decoded, Fault> {
 }
 
 #[derive(Deserialize)]
-struct Composite<'a> {
+pub(super) struct Composite<'a> {
     #[serde(borrow, rename = "compositeResponse")]
     answers: Vec<SubAnswer<'a>>,
 }
 
 #[derive(Deserialize)]
-struct SubAnswer<'a> {
+pub(super) struct SubAnswer<'a> {
     #[serde(borrow)]
-    body: &'a RawValue,
+    pub body: &'a RawValue,
     #[serde(rename = "httpStatusCode")]
-    status: u16,
+    pub status: u16,
     #[serde(rename = "referenceId", default)]
     reference: String,
+}
+
+impl<'a> Composite<'a> {
+    pub fn read(reply: &'a Reply) -> Result<Self, Fault> {
+        serde_json::from_slice(&reply.body).map_err(|error| Fault::json(&error))
+    }
+
+    /// The answer of the path at this place of the call.
+    pub fn answer(&self, place: usize) -> Option<&SubAnswer<'a>> {
+        let reference = format!("q{place}");
+        self.answers.iter().find(|answer| answer.reference == reference)
+    }
 }
 
 impl Client {
@@ -169,7 +227,13 @@ impl Client {
             what,
             state,
             rows: 0,
+            in_company: false,
         }
+    }
+
+    /// The same, for an answer that is likely to be small: one call for those that ask at the same time.
+    pub fn query_in_company(&self, statement: &Statement, include_deleted: bool) -> QueryPages {
+        QueryPages { in_company: true, ..self.query(statement, include_deleted) }
     }
 
     /// `soql`: made by `Select::count`.
@@ -225,8 +289,7 @@ impl Client {
             names.iter().map(|name| self.query_path(&format!("SELECT COUNT() FROM {name}"), false)).collect();
         let call = self.composite_call("counting rows", &paths);
         self.fetch(&call, |reply| {
-            let composite: Composite<'_> =
-                serde_json::from_slice(&reply.body).map_err(|error| Fault::json(&error))?;
+            let composite = Composite::read(&reply)?;
             let counted =
                 composite.answers.iter().filter(|answer| answer.status == 200).filter_map(|answer| {
                     let name = names.get(answer.reference.strip_prefix('q')?.parse::<usize>().ok()?)?;
@@ -237,13 +300,13 @@ impl Client {
         .await
     }
 
-    fn query_path(&self, soql: &str, include_deleted: bool) -> String {
+    pub(super) fn query_path(&self, soql: &str, include_deleted: bool) -> String {
         let resource = if include_deleted { "queryAll" } else { "query" };
         let soql: String = url::form_urlencoded::byte_serialize(soql.as_bytes()).collect();
         self.data_path(&format!("/{resource}?q={soql}"))
     }
 
-    fn composite_call(&self, what: &str, paths: &[String]) -> Call {
+    pub(super) fn composite_call(&self, what: &str, paths: &[String]) -> Call {
         let subrequests: Vec<_> = paths
             .iter()
             .enumerate()
@@ -260,7 +323,7 @@ fn is_about_access(error: &Error) -> bool {
     matches!(error.kind(), Kind::ObjectForbidden | Kind::ObjectUnknown | Kind::QueryRefused)
 }
 
-fn total_size(body: &[u8]) -> Result<u64, Fault> {
+pub(super) fn total_size(body: &[u8]) -> Result<u64, Fault> {
     #[derive(Deserialize)]
     struct Total {
         #[serde(rename = "totalSize")]

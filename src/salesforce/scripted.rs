@@ -258,5 +258,6 @@ pub fn quick() -> Pace {
         job_stall: Duration::from_millis(300),
         limit_pause: Duration::from_millis(30),
         wait_for_allowance: true,
+        ..Pace::default()
     }
 }

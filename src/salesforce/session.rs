@@ -159,7 +159,7 @@ async fn patient_grant(
 ) -> Result<Grant, Fault> {
     let mut backoff = Backoff::new(pace);
     loop {
-        governor.count("login", Purpose::Login, false);
+        governor.count("login", Purpose::Login);
         let fault = match login.grant(refused, pace).await {
             Ok(grant) => return Ok(grant),
             Err(fault) => fault,

@@ -228,7 +228,11 @@ impl Client {
 
     async fn admit(&self, call: &Call) -> Result<super::allowance::Permit, Fault> {
         let api = if call.area.is_bulk() { "bulk" } else { "rest" };
-        self.governor().admit(api, self.purpose(), !call.open_to_all, self.pace()).await
+        let permit = self.governor().admit(api, self.purpose(), !call.open_to_all, self.pace()).await?;
+        if !call.open_to_all {
+            self.tally();
+        }
+        Ok(permit)
     }
 
     /// Does what can be done about a fault; Ok: ask again.

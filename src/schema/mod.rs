@@ -9,4 +9,4 @@ pub mod lineage;
 pub mod registry;
 
 pub use lineage::{PinnedField, SchemaLineage};
-pub use registry::{Registry, Subject};
+pub use registry::{Foreseen, Registry, Subject};

@@ -18,6 +18,10 @@ use crate::config::{RegistrySettings, Secret};
 use crate::error::Kind;
 use crate::{Error, Result};
 
+mod foresee;
+
+pub use foresee::Foreseen;
+
 const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// Before each repeat; up to half of it less at random, so that instances do not come back together.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::histogram::Histogram;
-use super::snapshot::{ErrorReport, Snapshot};
+use super::snapshot::{BudgetReport, ErrorReport, Snapshot};
 use super::{ObjectStatus, Tally, now};
 use crate::Error;
 use crate::domain::Stamp;
@@ -46,7 +46,10 @@ pub struct KafkaCounters {
 pub(super) struct Counters {
     /// By API (`rest`, `bulk`, `login`) and purpose (`load`, `poll`, …).
     pub calls: BTreeMap<(&'static str, &'static str), u64>,
+    /// By purpose, what the org counts of them.
+    pub billed: BTreeMap<&'static str, u64>,
     pub allowance_used: Option<f64>,
+    pub budget: Option<BudgetReport>,
     pub gaps: BTreeMap<(String, &'static str), u64>,
     pub transactions: BTreeMap<&'static str, u64>,
     pub transaction_seconds: Histogram,
@@ -72,7 +75,9 @@ impl Board {
     pub fn new() -> Self {
         let counters = Counters {
             calls: BTreeMap::new(),
+            billed: BTreeMap::new(),
             allowance_used: None,
+            budget: None,
             gaps: BTreeMap::new(),
             transactions: BTreeMap::from([("committed", 0), ("aborted", 0)]),
             transaction_seconds: Histogram::new(TRANSACTION_BOUNDS),
@@ -158,11 +163,24 @@ impl Board {
         self.note(|counters| *counters.calls.entry((api, purpose)).or_default() += 1);
     }
 
+    /// One of these calls counts against the org's allowance.
+    pub fn billed(&self, purpose: &'static str) {
+        self.note(|counters| *counters.billed.entry(purpose).or_default() += 1);
+    }
+
     /// The org's daily allowance as Salesforce last said.
     pub fn allowance(&self, used: u64, allowed: u64) {
         self.note(|counters| {
             counters.allowance_used = (allowed > 0).then(|| used as f64 / allowed as f64);
         });
+    }
+
+    /// What may be spent, what was, and what waits.
+    pub fn budget(&self, budget: BudgetReport) {
+        let known = self.counters().budget.as_ref() == Some(&budget);
+        if !known {
+            self.note(|counters| counters.budget = Some(budget));
+        }
     }
 
     /// A stretch that was or will be read again because its changes could not be captured.
@@ -176,11 +194,18 @@ impl Board {
         let at = now();
         let objects = self.handles().iter().map(|status| status.report(at)).collect();
         let counters = self.counters();
+        let mut calls_by_purpose: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for ((_, purpose), count) in &counters.calls {
+            *calls_by_purpose.entry(*purpose).or_default() += count;
+        }
         Snapshot {
             at,
             started_at: self.started_at,
             objects,
             calls: counters.calls.values().sum(),
+            billed_calls: counters.billed.clone(),
+            calls_by_purpose,
+            budget: counters.budget.clone(),
             allowance_used: counters.allowance_used,
             error: counters.error.clone(),
         }

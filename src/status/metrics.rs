@@ -58,6 +58,21 @@ const ALLOWANCE: Family = family(
     "gauge",
     "Share of the org's daily calls that is used, by whomever.",
 );
+const BUDGET: Family = family(
+    "sf2kafka_api_budget_calls",
+    "gauge",
+    "Calls of 24 hours that this instance may make: its shards' part of the daily share.",
+);
+const SPENT: Family = family(
+    "sf2kafka_api_budget_spent_calls",
+    "gauge",
+    "Calls of the last 24 hours that were charged to this instance's shards, by what goes first.",
+);
+const WAITING: Family = family(
+    "sf2kafka_api_calls_waiting",
+    "gauge",
+    "Calls that wait for the org's daily allowance, by purpose.",
+);
 const GAPS: Family = family(
     "sf2kafka_gaps_total",
     "counter",
@@ -111,6 +126,9 @@ pub const ALL: &[&Family] = &[
     &CONTACT,
     &CALLS,
     &ALLOWANCE,
+    &BUDGET,
+    &SPENT,
+    &WAITING,
     &GAPS,
     &TRANSACTIONS,
     &TRANSACTION_SECONDS,
@@ -197,6 +215,17 @@ fn process_wide(board: &Board, text: &mut Text) {
     }
     text.head(&ALLOWANCE);
     text.optional(&ALLOWANCE, &[], counters.allowance_used);
+    let budget = counters.budget.clone().unwrap_or_default();
+    text.head(&BUDGET);
+    text.optional(&BUDGET, &[], budget.limit.map(|limit| limit as f64));
+    text.head(&SPENT);
+    for (class, spent) in &budget.by_class {
+        text.sample(&SPENT, &[("class", class)], *spent as f64);
+    }
+    text.head(&WAITING);
+    for waiting in &budget.waiting {
+        text.sample(&WAITING, &[("purpose", waiting.purpose)], waiting.calls as f64);
+    }
     text.head(&GAPS);
     for ((object, reason), count) in &counters.gaps {
         text.sample(&GAPS, &[("object", object), ("reason", reason)], *count as f64);
@@ -293,7 +322,14 @@ mod tests {
         board.called("bulk", "load");
         board.allowance(150, 1_000);
         board.object("Odd\"name\n");
+        let sick = board.object("Sick");
+        let error = crate::Error::new(crate::error::Kind::ObjectForbidden, "object Sick may not be read");
+        sick.failed(&error, tokio::time::Instant::now() + Duration::from_secs(300), true);
         let text = render(&board);
+        let retry = "sf2kafka_object_retry_timestamp_seconds{object=\"Sick\"} ";
+        let again_at: f64 = text.lines().find_map(|line| line.strip_prefix(retry)).unwrap().parse().unwrap();
+        assert!(again_at > now().0 as f64 / 1_000.0 + 200.0, "{again_at}");
+        assert!(text.contains("sf2kafka_object_state{object=\"Sick\",state=\"failed\"} 1\n"), "{text}");
         for line in [
             "sf2kafka_records_published_total{object=\"Account\",output=\"crm.Account\",operation=\"I\"} 1",
             "sf2kafka_object_state{object=\"Account\",state=\"waiting\"} 1",

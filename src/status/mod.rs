@@ -14,7 +14,7 @@ mod tally;
 
 pub use board::{Board, KafkaCounters};
 pub use object::ObjectStatus;
-pub use snapshot::{ErrorReport, ObjectReport, Phase, Snapshot};
+pub use snapshot::{BudgetReport, ErrorReport, LoadCalls, ObjectReport, Phase, Snapshot, WaitingReport};
 pub use tally::Tally;
 
 use std::time::{SystemTime, UNIX_EPOCH};

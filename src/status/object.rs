@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::board::Counters;
-use super::snapshot::{ErrorReport, ObjectReport, Phase, Published};
+use super::snapshot::{ErrorReport, LoadCalls, ObjectReport, Phase, Published};
 use super::{Tally, now};
 use crate::Error;
 use crate::domain::{Batch, Capture, EventBatch, Operation, Position, Stamp, State};
@@ -28,6 +28,7 @@ pub(super) struct Standing {
     capture: Capture,
     rows_loaded: u64,
     rows_expected: Option<u64>,
+    load_calls: Option<LoadCalls>,
     pub(super) published: Vec<(Arc<str>, Operation, u64)>,
     dead_letters: u64,
     pub(super) repeated: u64,
@@ -67,6 +68,7 @@ impl ObjectStatus {
             capture: Capture::None,
             rows_loaded: 0,
             rows_expected: None,
+            load_calls: None,
             published: Vec::new(),
             dead_letters: 0,
             repeated: 0,
@@ -122,6 +124,18 @@ impl ObjectStatus {
     /// How many rows a full load is expected to bring, before the load itself announces them.
     pub fn expect_rows(&self, rows: u64) {
         self.note(|state| state.rows_expected = Some(rows));
+    }
+
+    /// A full load is over, and cost so much.
+    pub fn loaded(&self, calls: LoadCalls) {
+        self.note(|state| state.load_calls = Some(calls));
+    }
+
+    /// How long it may be without contact from now on before it counts as not moving.
+    pub fn contact_within(&self, bound: Duration) {
+        if self.lock().contact_bound != bound {
+            self.note(|state| state.contact_bound = bound);
+        }
     }
 
     /// Salesforce answered something for this object.
@@ -228,6 +242,7 @@ impl ObjectStatus {
             },
             rows_loaded: state.rows_loaded,
             rows_expected: state.rows_expected,
+            load_calls: state.load_calls,
             published,
             dead_letters: state.dead_letters,
             last_contact: state.last_contact,

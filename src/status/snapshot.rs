@@ -3,6 +3,8 @@
 //! Comes in: made by the board. Goes out: JSON and tables. Field names are part of the contract with whoever reads
 //! `/api/status`; record values and secrets never stand here.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::domain::Stamp;
@@ -53,6 +55,8 @@ pub struct ObjectReport {
     pub rows_loaded: u64,
     /// Rows it is expected to have; none: not known.
     pub rows_expected: Option<u64>,
+    /// Calls of the last full load of this process, and what was forecast for it; none: no load has ended.
+    pub load_calls: Option<LoadCalls>,
     /// Records published since the start of this process, by operation letter.
     pub published: Published,
     pub dead_letters: u64,
@@ -68,6 +72,12 @@ pub struct ObjectReport {
     pub error: Option<ErrorReport>,
     /// Without contact for longer than its bound.
     pub out_of_touch: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LoadCalls {
+    pub used: u64,
+    pub forecast: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -88,6 +98,28 @@ impl Published {
     }
 }
 
+/// Calls that wait for the org's allowance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WaitingReport {
+    pub purpose: &'static str,
+    pub calls: u64,
+    /// Until about then.
+    pub until: Stamp,
+    pub because: String,
+}
+
+/// What this instance may spend of the org's calls, and has spent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct BudgetReport {
+    /// Calls in 24 hours that its shards have; none: the org has not told its maximum yet.
+    pub limit: Option<u64>,
+    /// Calls of the last 24 hours, also those that earlier owners of its shards made.
+    pub spent: u64,
+    /// The same by what goes first.
+    pub by_class: Vec<(&'static str, u64)>,
+    pub waiting: Vec<WaitingReport>,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Snapshot {
     pub at: Stamp,
@@ -95,6 +127,12 @@ pub struct Snapshot {
     pub objects: Vec<ObjectReport>,
     /// Calls made to Salesforce since the start, by all objects together.
     pub calls: u64,
+    /// Of these, what counts against the org's allowance, by purpose.
+    pub billed_calls: BTreeMap<&'static str, u64>,
+    /// The same by purpose.
+    pub calls_by_purpose: BTreeMap<&'static str, u64>,
+    /// None: nothing was asked yet.
+    pub budget: Option<BudgetReport>,
     /// Share of the org's daily allowance that is used, by whomever; none: not known yet.
     pub allowance_used: Option<f64>,
     /// An error that concerns more than one object (a shard, the login).

@@ -300,6 +300,7 @@ async fn a_layout_or_ledger_or_schema_record_that_cannot_be_read_is_named_and_en
     let ledger: &'static str = String::from_utf8(ledger.unwrap().key.clone()).unwrap().leak();
     for (key, what) in [
         ("layout", "the control record `layout` of shard".to_owned()),
+        ("budget", "the control record `budget` of shard".to_owned()),
         ("schema/Account", "control record schema/Account of object Account cannot be read: ".to_owned()),
         (ledger, format!("control record {ledger} of object Account cannot be read: ")),
     ] {

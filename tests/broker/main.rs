@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+mod budget;
 mod commands;
 mod control;
 mod fault_matrix;
@@ -11,6 +12,7 @@ mod kafka_faults;
 mod logins;
 mod member;
 mod outage;
+mod plan;
 mod platform_events;
 mod publishing;
 mod registry;

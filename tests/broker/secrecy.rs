@@ -21,6 +21,7 @@ const CLIENT_SECRET: &str = "Kx9Qz/Client+Secret7=Wv3Ty8Lm";
 const WRONG_SECRET: &str = "Bm4Xf/Wrong+Secret2=Jh6Pd1Rc";
 const REFRESH_TOKEN: &str = "5Aep861.Refresh_Token.Gs5Nw2Zb";
 const SECURITY_TOKEN: &str = "Zc6SecurityToken.Wm1Kd8";
+const TOKEN_KEY: &str = "8f1c5e0b7a2d4936c1e8f05b7d2a9364e0c7b15f8d2a6394f1b0e7c5d2a86943";
 const PRIVATE_KEY: &str = include_str!("../data/salesforce/jwt-key.pem");
 const PUBLIC_KEY: &str = include_str!("../data/salesforce/jwt-public-key.pem");
 const PASSWORD: &str = "Ud8Passwort.Org-Hv4Ce9";
@@ -38,6 +39,7 @@ fn secrets(used: &[String]) -> Vec<(String, String)> {
         ("security token", SECURITY_TOKEN),
         ("password with security token", &format!("{PASSWORD}{SECURITY_TOKEN}")),
         ("private key", key.unwrap()),
+        ("key of the token store", TOKEN_KEY),
         ("registry password", REGISTRY_PASSWORD),
         ("registry credentials", &format!("schema-reader:{REGISTRY_PASSWORD}")),
         ("Kafka password", KAFKA_PASSWORD),
@@ -264,6 +266,9 @@ async fn other_logins(stage: &Stage, tap: &Tap, outcomes: &mut Outcomes) {
         format!(
             "{app}, auth: refresh-token, client_secret: {CLIENT_SECRET}, refresh_token: {REFRESH_TOKEN}, token_store: '{}'",
             folder.join("login.json").display()
+        ),
+        format!(
+            "{app}, auth: refresh-token, client_secret: {CLIENT_SECRET}, refresh_token: {REFRESH_TOKEN}, token_store: kafka, token_key: '{TOKEN_KEY}'"
         ),
         format!("auth: access-token, instance: 'http://{}', access_token: '{token}'", tap.address),
     ];

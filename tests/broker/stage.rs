@@ -131,6 +131,13 @@ impl Stage {
         Running::start(self.command(arguments))
     }
 
+    /// The same with a variable of its own.
+    pub fn start_with(&self, arguments: &[&str], name: &str, value: &str) -> Running {
+        let mut command = self.command(arguments);
+        command.env(name, value);
+        Running::start(command)
+    }
+
     /// The same with everything logged that this asks for.
     pub fn start_at(&self, arguments: &[&str], level: &str) -> Running {
         let mut command = self.command(arguments);

@@ -34,7 +34,7 @@ fn every_example_fits_its_schema_and_every_schema_has_one() {
     }
     assert_eq!(
         kinds.into_iter().collect::<Vec<_>>(),
-        ["layout", "ledger", "position", "schema", "token", "turn"]
+        ["budget", "layout", "ledger", "position", "schema", "token", "turn"]
     );
 }
 

@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 mod crashes;
+mod day;
 mod late;
 mod life;
 mod million;

@@ -76,6 +76,11 @@ impl Stage {
         Self { simulator, name, folder }
     }
 
+    /// For a pipeline in this process.
+    pub fn settings(&self) -> sf2kafka::config::Settings {
+        sf2kafka::config::load(&self.folder.join("crm.yaml")).unwrap()
+    }
+
     /// Somebody changes the configuration.
     pub fn rewrite(&self, old: &str, new: &str) {
         let file = self.folder.join("crm.yaml");

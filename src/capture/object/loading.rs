@@ -4,25 +4,59 @@
 //! event or a poll that is due goes before a page.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::time::Instant;
 
 use super::{Follow, Held, MOST_FAILED_JOBS, ObjectCapture, REST_LOAD_ROWS, Step, stream};
+use crate::capture::forecast::{Following, Outlook};
 use crate::capture::live::Live;
 use crate::capture::load::{LoadReader, live_rows};
 use crate::domain::{Capture, LoadPosition, Source, State};
 use crate::error::Kind;
-use crate::salesforce::Purpose;
 use crate::salesforce::bulk::{self, Job};
+use crate::salesforce::{Client, Pace, Purpose};
+use crate::status::LoadCalls;
 use crate::{Error, Result};
 
+/// What a load has cost so far, and what was forecast for it when it began.
+pub(super) struct Counted {
+    used: Arc<AtomicU64>,
+    forecast: u64,
+}
+
 impl ObjectCapture {
+    /// The calls of the load that ended; none if it was begun by an earlier run.
+    pub fn take_load_calls(&mut self) -> Option<LoadCalls> {
+        let Counted { used, forecast } = self.load_calls.take()?;
+        Some(LoadCalls { used: used.load(Ordering::Relaxed), forecast })
+    }
+
+    pub(super) fn load_client(&self) -> Client {
+        let client = self.client.for_purpose(Purpose::Load);
+        match &self.load_calls {
+            Some(counted) => client.counted_by(&counted.used),
+            None => client,
+        }
+    }
+
+    /// Counts from here on, against what the rows that the org tells of should cost.
+    fn count_load(&mut self, by_bulk: bool) {
+        let Some(rows) = self.settings.estimate else { return };
+        let object = self.description();
+        let outlook = Outlook::new(object, rows, Following::None, &self.settings.poll);
+        let outlook = Outlook { bulk: outlook.bulk && by_bulk, ..outlook };
+        let forecast = outlook.load(&Pace::default()).calls as u64;
+        self.load_calls = Some(Counted { used: Arc::default(), forecast });
+    }
+
     /// A page of the load, or nothing if a poll is due first.
     pub(super) async fn load_step(&mut self, next_poll: Option<Instant>) -> Result<Option<Step>> {
         let Some(load) = &self.position.load else { return self.begin_load().await.map(Some) };
+        let client = self.load_client();
         let reader = self.reader.get_or_insert_with(|| {
             let object = self.sequencer.object().clone();
-            LoadReader::start(self.client.clone(), object, load.clone(), self.settings.loads.clone())
+            LoadReader::start(client, object, load.clone(), self.settings.loads.clone())
         });
         let retry = self.live.as_ref().and_then(Live::retry_at).filter(|at| *at > Instant::now());
         let poll_due = async {
@@ -108,8 +142,9 @@ impl ObjectCapture {
         let started_at = self.client.fetch_server_time().await?.floor_second();
         let small = self.settings.estimate.is_some_and(|rows| rows <= REST_LOAD_ROWS);
         let by_bulk = object.bulk && !small && self.failed_jobs < MOST_FAILED_JOBS;
+        self.count_load(by_bulk);
         let job = if by_bulk {
-            let client = self.client.for_purpose(Purpose::Load);
+            let client = self.load_client();
             let (select, include_deleted) = live_rows(&object);
             match bulk::create(&client, &select.statement()?, include_deleted).await {
                 Ok(job) => Some(job.id),

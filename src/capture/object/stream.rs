@@ -51,7 +51,7 @@ impl ObjectCapture {
             self.expect_other_description();
             return Ok(None);
         }
-        if self.described_at.elapsed() >= super::DESCRIBE_INTERVAL {
+        if self.described_at.elapsed() >= self.describe_interval() {
             self.describe_due = true;
             return Ok(None);
         }
@@ -200,6 +200,7 @@ impl ObjectCapture {
     /// Polls go on from where the stream ended.
     pub(super) fn poll_on(&mut self) {
         self.position.capture = Capture::Poll;
+        self.seat = Some(self.client.seat(true, self.settings.poll.interval));
         self.position.replay_id = None;
         self.position.cursor = self.position.behind();
         self.position.events_to = None;
@@ -231,7 +232,7 @@ impl ObjectCapture {
     pub(super) async fn wait_for_stream(&mut self, next_poll: Option<Instant>) -> Result<()> {
         let object = self.sequencer.object().clone();
         let Some(live) = &mut self.live else { return Ok(()) };
-        let describe = Some(self.described_at + super::DESCRIBE_INTERVAL);
+        let describe = Some(self.described_at + self.client.day() / super::DESCRIPTIONS_A_DAY);
         let others = [next_poll, live.retry_at(), live.missed_at(), live.stands_from(), describe];
         // What is past was looked at, and waits for something else.
         let now = Instant::now();

@@ -198,7 +198,7 @@ async fn open(
     }
     let describe = client.describe(object, None).await.unwrap().unwrap();
     let described = describe.compile(&settings.fields, &[]).unwrap();
-    let described = (Arc::new(described), describe.last_modified);
+    let described = (Arc::new(described), describe.last_modified, client.known_metadata_changes());
     ObjectCapture::new(client, settings.clone(), described, position, ledger)
 }
 

@@ -1,6 +1,7 @@
 //! Following by polls: what comes late, what shares a second, what breaks on the way.
 
 use super::*;
+use crate::salesforce::Purpose;
 use crate::salesforce::scripted::{Org, Reply, reply};
 
 #[tokio::test]
@@ -18,6 +19,31 @@ async fn a_transaction_that_commits_minutes_after_its_stamp_is_not_missed() {
     org.stage.restart().await;
     org.catch_up().await;
     assert_eq!(org.stage.of(&ids[0]), "RU", "and once");
+}
+
+#[tokio::test]
+async fn a_run_that_ends_polls_once_up_to_its_end_and_not_on_the_way_there() {
+    let mut org = Practice::start("Account", 3, settings()).await;
+    org.catch_up().await;
+    let ids = org.ids();
+    org.pass(2 * 60 * 60);
+    org.save(vec![org.rename(&ids[0], "before the end")]);
+    let until = org.now();
+    org.stage.settings.until = Some(until);
+    org.stage.settings.poll.settle = Duration::from_secs(60 * 60);
+    org.stage.restart().await;
+    let polls = |org: &Practice| org.stage.client.billed_calls().get(&Purpose::Poll).copied().unwrap_or(0);
+    let before = polls(&org);
+    for _ in 0..3 {
+        let step = org.stage.step().await;
+        let Some(Step::CaughtUp { read_to, pause }) = step else { panic!("{step:?} {:?}", org.stage.errors) };
+        assert!(read_to < Some(until));
+        tokio::time::sleep(pause).await;
+    }
+    assert_eq!(polls(&org), before, "half the way would be read again a moment later");
+    org.pass(60 * 60);
+    org.stage.catch_up(until).await;
+    assert_eq!((polls(&org), org.stage.of(&ids[0])), (before + 1, "RU".to_owned()));
 }
 
 #[tokio::test]

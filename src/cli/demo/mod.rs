@@ -202,7 +202,7 @@ impl House {
 
     fn start_pipeline(&self) -> Pipeline {
         let stop = CancellationToken::new();
-        let options = Options { once: false, topics: TopicAdmin::Existing };
+        let options = Options::new(false, TopicAdmin::Existing);
         let running = pipeline::run(self.settings.clone(), self.board.clone(), stop.clone(), options);
         Pipeline { task: tokio::spawn(running), stop }
     }

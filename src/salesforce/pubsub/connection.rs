@@ -219,7 +219,7 @@ impl PubSub {
         put("x-client-trace-id", HeaderValue::from_str(&trace_id()))?;
         let mut request = Request::new(message);
         *request.metadata_mut() = MetadataMap::from_headers(headers);
-        self.client.governor().count("pubsub", self.client.purpose(), false);
+        self.client.governor().count("pubsub", self.client.purpose());
         Ok(request)
     }
 

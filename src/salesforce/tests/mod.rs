@@ -4,6 +4,7 @@
 
 mod answers;
 mod bulk;
+mod company;
 mod deletions;
 mod faults;
 mod logins;

@@ -107,3 +107,42 @@ async fn an_object_that_is_not_there_is_told_by_its_describe() {
         "describing Invoice__c: Salesforce answered 404 NOT_FOUND: The requested resource does not exist",
     );
 }
+
+#[tokio::test]
+async fn one_call_tells_all_objects_whether_any_description_has_changed() {
+    let org = Org::start().await;
+    let listed = reply(200, r#"{"sobjects":[{"name":"Account","queryable":true}]}"#);
+    let changed_at = |at: &str| listed.clone().with("last-modified", at);
+    let [then, later] = ["Tue, 19 May 2026 08:00:00 GMT", "Tue, 19 May 2026 08:30:00 GMT"];
+    org.set_date("Tue, 19 May 2026 09:00:00 GMT");
+    org.on("/sobjects HTTP", [changed_at(then), reply(304, ""), changed_at(later), reply(304, "")]);
+    let client = org.client().await;
+    client.describe_global().await.unwrap();
+    let mut known = Vec::new();
+    for _ in 0..3 {
+        known.push(client.metadata_changes(std::time::Duration::ZERO).await.unwrap());
+    }
+    assert_eq!(known, [0, 1, 1]);
+    let asked = org.requests("/sobjects HTTP");
+    let since = |place: usize| asked[place].head.to_ascii_lowercase();
+    assert!(!since(0).contains("if-modified-since"));
+    assert!(since(1).contains(&format!("if-modified-since: {}", then.to_ascii_lowercase())));
+    assert!(since(3).contains(&format!("if-modified-since: {}", later.to_ascii_lowercase())));
+    // Asked a moment ago, nobody asks again.
+    for _ in 0..3 {
+        client.metadata_changes(std::time::Duration::from_secs(600)).await.unwrap();
+    }
+    assert_eq!(org.requests("/sobjects HTTP").len(), 4);
+}
+
+#[tokio::test]
+async fn a_list_that_was_changed_within_its_second_is_asked_for_whole_again() {
+    let org = Org::start().await;
+    let now = "Tue, 19 May 2026 09:00:00 GMT";
+    org.set_date(now);
+    org.on("/sobjects HTTP", [reply(200, r#"{"sobjects":[]}"#).with("last-modified", now)]);
+    let client = org.client().await;
+    client.describe_global().await.unwrap();
+    assert_eq!(client.metadata_changes(std::time::Duration::ZERO).await.unwrap(), 1);
+    assert!(!org.requests("/sobjects HTTP")[1].head.to_ascii_lowercase().contains("if-modified-since"));
+}

@@ -13,11 +13,12 @@ use crate::salesforce::scripted::{self, Org};
 
 const SEED: &str = "5AepSeed";
 
-/// As quick, but answers that are held back may take their time on a busy machine.
+/// As quick, but on a busy machine everything may take its time.
 pub(super) fn quick() -> Pace {
     Pace {
         answer_timeout: Duration::from_secs(60),
         idle_timeout: Duration::from_secs(60),
+        give_up_after: Duration::from_secs(60),
         ..scripted::quick()
     }
 }

@@ -213,3 +213,45 @@ async fn credentials_are_sent_and_never_shown() {
     assert_eq!(script.headers[0]["authorization"], "Basic cmVhZGVyOnNlc2FtZQ==");
     assert_eq!(script.headers[0]["content-type"], MEDIA_TYPE);
 }
+
+#[tokio::test]
+async fn what_would_become_of_a_schema_is_told_and_nothing_is_registered() {
+    let refused = Answer(200, r#"{"is_compatible":false,"messages":["READER_FIELD_MISSING_DEFAULT_VALUE"]}"#);
+    let registry = Scripted::new([
+        NO_SUBJECT,
+        Answer(200, r#"{"subject":"crm.A-value","id":7,"version":1,"schema":"{}"}"#),
+        NO_SCHEMA,
+        Answer(200, r#"{"is_compatible":true}"#),
+        NO_SCHEMA,
+        refused,
+    ])
+    .await;
+    let (client, subject) = (registry.client(), Subject::value("crm.A"));
+    assert_eq!(client.foresee(&subject, SCHEMA).await.unwrap(), Foreseen::New);
+    assert_eq!(client.foresee(&subject, SCHEMA).await.unwrap(), Foreseen::Same(7));
+    assert_eq!(client.foresee(&subject, SCHEMA).await.unwrap(), Foreseen::NextVersion);
+    let Foreseen::Refused(reason) = client.foresee(&subject, SCHEMA).await.unwrap() else { panic!() };
+    assert!(reason.contains("READER_FIELD_MISSING_DEFAULT_VALUE"), "{reason}");
+    let asked = registry.asked();
+    assert!(
+        asked.iter().all(|asked| !asked.ends_with("/versions") && !asked.starts_with("PUT")),
+        "{asked:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_level_and_a_mode_are_read_where_the_registry_tells_them() {
+    let registry = Scripted::new([
+        Answer(404, r#"{"error_code":40408,"message":"no level"}"#),
+        Answer(200, r#"{"compatibilityLevel":"FULL"}"#),
+        Answer(200, r#"{"mode":"READONLY"}"#),
+        Answer(404, r#"{"error_code":404,"message":"HTTP 404 Not Found"}"#),
+    ])
+    .await;
+    let client = registry.client();
+    let level = client.level(Some(&Subject::value("crm.A"))).await.unwrap();
+    assert_eq!(level.as_deref(), Some("FULL"));
+    assert_eq!(client.mode().await.unwrap().as_deref(), Some("READONLY"));
+    assert_eq!(client.mode().await.unwrap(), None);
+    assert_eq!(registry.asked().len(), 4);
+}

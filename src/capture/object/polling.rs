@@ -1,0 +1,168 @@
+//! Following by polls: when a window is opened, what becomes of its pages, and when the next one is due.
+//!
+//! Comes in: the cursor, pages of a [`WindowReader`]. Goes out: batches with the position behind them. A window that fails
+//! is opened again from the position; nothing of it is passed over.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{DESCRIPTIONS_A_DAY, Follow, Held, ObjectCapture, Step};
+use crate::capture::poll::{WindowReader, pause_after};
+use crate::capture::window::Window;
+use crate::domain::{Stamp, State};
+use crate::error::Kind;
+use crate::salesforce::Purpose;
+use crate::{Error, Result};
+
+impl ObjectCapture {
+    pub(super) async fn follow_step(&mut self) -> Result<Option<Step>> {
+        let Some(Follow { window, next_at }) = &mut self.follow else { return Ok(None) };
+        let Some(reader) = window else {
+            if self.position.cursor.is_none() {
+                // The load has not begun; its start is where following begins.
+                *next_at = Instant::now() + self.settings.poll.interval;
+                return Ok(None);
+            }
+            if self.described_at.elapsed() >= self.client.day() / DESCRIPTIONS_A_DAY {
+                self.describe_due = true;
+                return Ok(None);
+            }
+            return self.open_window().await;
+        };
+        let page = match self.poll_page.take() {
+            Some(held) => Ok(held),
+            None => reader.next().await.map(Held::new),
+        };
+        let held = match page {
+            Ok(held) => held,
+            Err(error) => {
+                *window = None;
+                // Whatever it is: others need not wait for its answer.
+                self.small = false;
+                if matches!(error.kind(), Kind::BulkJobFailed | Kind::BulkJobGone) {
+                    // Pages by REST are slower, but they arrive.
+                    self.settings.poll.bulk_from = u64::MAX;
+                }
+                return Err(error.during(format_args!("polling {}", self.sequencer.object().name)));
+            }
+        };
+        let (ledger_from, to) = (reader.window().ledger_from, reader.window().to());
+        let reading = self.reading(ledger_from);
+        let unclear = match self.sequencer.unclear(&held.page.rows, &held.reread, Some(reading)) {
+            Ok(unclear) => unclear,
+            Err(error) => {
+                self.drop_window();
+                return Err(error);
+            }
+        };
+        if !unclear.is_empty() {
+            self.poll_page = Some(held);
+            let batch = self.restate(&unclear).await?;
+            self.poll_page.iter_mut().for_each(|held| held.reread.extend(&unclear));
+            return Ok(Some(Step::Batch { batch, urgent: false }));
+        }
+        let page = held.page;
+        self.pages += 1;
+        let sequenced = match self.sequencer.poll_page(page.rows, reading) {
+            Ok(sequenced) => sequenced,
+            Err(error) => {
+                self.drop_window();
+                return Err(error);
+            }
+        };
+        self.found(sequenced.changes.len());
+        let source = self.window_source();
+        if page.last {
+            self.close_window(to);
+        }
+        if let Some(read_to) = page.read_to {
+            self.polled(read_to);
+        }
+        let stream_position = format!("{}", self.position.cursor.unwrap_or(to));
+        if page.last {
+            self.window_closed(to);
+        }
+        let batch = self.batch(sequenced, source, None, &stream_position);
+        Ok(Some(Step::Batch { batch, urgent: false }))
+    }
+
+    /// The reader is a page ahead of what is published: a page that does not read is asked for again with its window.
+    fn drop_window(&mut self) {
+        self.poll_page = None;
+        if let Some(follow) = &mut self.follow {
+            follow.window = None;
+        }
+    }
+
+    async fn open_window(&mut self) -> Result<Option<Step>> {
+        let to = self.client.server_time().minus(self.settings.poll.settle).floor_second();
+        let Some(cursor) = self.position.cursor else {
+            return Err(Error::new(Kind::Internal, "polling without a cursor"));
+        };
+        // Deletions that queryAll cannot show, asked for up to what was polled already.
+        if let Some(found) = self.deletions.due(&self.client, &self.position, cursor).await {
+            return self.publish_deletions(found).await.map(Some);
+        }
+        let repairs = self.window_opened();
+        let settings = &self.settings.poll;
+        let window = Window::open(cursor, self.position.floor, settings.look_back, to);
+        let end = self.end_of_run(to);
+        let window = window.filter(|_| end.is_none());
+        let window = window.map(|window| if repairs { window.open_ended() } else { window });
+        let Some(Follow { window: slot, next_at }) = &mut self.follow else { return Ok(None) };
+        match window {
+            Some(window) => {
+                self.window_had_changes = false;
+                let object = self.sequencer.object().clone();
+                let reader = WindowReader::new(self.client.clone(), object, window, settings.bulk_from);
+                *slot = Some(reader.in_company(self.small && !repairs));
+                (self.poll_page, self.pages) = (None, 0);
+            }
+            None => {
+                // The server's clock is known to the second; a little patience lets it move.
+                *next_at = Instant::now() + end.unwrap_or(settings.interval).min(Duration::from_secs(1));
+                self.client.fetch_server_time().await?;
+            }
+        }
+        Ok(None)
+    }
+
+    /// `--once`, with the end of the run so near that one window up to there does the work of several: how long until it can
+    /// be read. The same moment for all objects, so that they share calls.
+    fn end_of_run(&self, to: Stamp) -> Option<Duration> {
+        let settle = self.settings.poll.settle;
+        let until =
+            self.settings.until.filter(|until| to < *until && self.position.state != State::Loading)?;
+        if until.since(to) > settle + Duration::from_secs(2) {
+            return None;
+        }
+        Some(until.plus(settle).since(self.client.server_time()))
+    }
+
+    /// The window is read to its end: plan the next.
+    fn close_window(&mut self, to: Stamp) {
+        self.client.polled();
+        let settings = &self.settings.poll;
+        let now = Instant::now();
+        // Polls of a day last for a day: near the budget they are further apart, not refused.
+        let interval = self.client.stretched(Purpose::Poll, settings.interval);
+        if self.window_had_changes {
+            self.quiet_since = now;
+        }
+        let mut pause = pause_after(interval, settings.max_interval, now.duration_since(self.quiet_since));
+        if self.settings.until.is_some_and(|until| to < until) {
+            // The run ends with the poll that reaches its start: not to be waited for longer than the clock takes.
+            pause = pause.min(Duration::from_secs(1));
+        }
+        self.small = self.pages <= 1;
+        // All objects of the process poll at the same moments, so that they share calls.
+        let next_at = self.client.on_grid(now + pause, interval);
+        if let Some(follow) = &mut self.follow {
+            *follow = Follow { window: None, next_at };
+        }
+        if self.position.state != State::Loading {
+            self.position.committed_to = Some(to);
+        }
+    }
+}
