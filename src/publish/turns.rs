@@ -128,6 +128,14 @@ mod tests {
     }
 
     #[test]
+    fn the_schemas_example_is_read_and_written_back_as_it_is() {
+        let example = include_bytes!("../../schemas/control/examples/turn.json");
+        let said: Said = serde_json::from_slice(example).unwrap();
+        let written: serde_json::Value = serde_json::from_slice(&bytes(&said)).unwrap();
+        assert_eq!(written, serde_json::from_slice::<serde_json::Value>(example).unwrap());
+    }
+
+    #[test]
     fn a_turn_is_over_when_the_same_claim_stood_for_its_length_before_these_eyes() {
         let (mut watch, turn, start) = (Watch::default(), Duration::from_secs(240), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
