@@ -3,6 +3,8 @@
 //! Comes in: the section. Goes out: an [`Auth`], or problems with their lines: what the chosen way needs and does not
 //! have, and what is given and has no use with it. Never: a secret in a problem.
 
+use std::os::unix::fs::MetadataExt;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use url::{Host, Url};
@@ -200,6 +202,13 @@ fn token_store(section: &Section<'_>, method: Option<Method>, pipeline: &str) ->
             let hint =
                 "give `token_key_file`, made once with `openssl rand -hex 32`, the same for all instances";
             let key = section.demand("token_key", hint, |_| key)?;
+            if let Some(mode) = open_to_others(section) {
+                let message =
+                    format!("`salesforce.token_key_file` can be read by other users (mode {mode:03o})");
+                let hint = "take their rights away with `chmod 600 FILE`, or give `token_key` from an environment variable";
+                context.problem(section.place_of("token_key_file"), message, Some(hint));
+                return None;
+            }
             if key_bytes(&key).is_none() {
                 let message = "`salesforce.token_key` is no key of 32 bytes in hexadecimal or base64";
                 context.problem(section.place_of("token_key"), message, Some(hint));
@@ -230,10 +239,17 @@ fn token_store(section: &Section<'_>, method: Option<Method>, pipeline: &str) ->
     }
 }
 
+/// The mode of the key's file if more than its owner may read it.
+fn open_to_others(section: &Section<'_>) -> Option<u32> {
+    let file = section.text("token_key_file")?;
+    let mode = std::fs::metadata(section.context().path(&file.text)).ok()?.mode() & 0o777;
+    (mode & 0o077 != 0).then_some(mode)
+}
+
 /// A key of 32 bytes, spelled as 64 hexadecimal digits or as base64.
 pub fn key_bytes(key: &Secret) -> Option<[u8; 32]> {
     let text = key.expose().trim();
-    if text.len() == 64 {
+    if text.len() == 64 && text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         let mut bytes = [0; 32];
         for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
             let pair = std::str::from_utf8(pair).ok()?;

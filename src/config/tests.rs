@@ -356,6 +356,29 @@ fn a_login_by_browser_is_kept_in_the_home_directory_unless_a_file_is_named() {
 }
 
 #[test]
+fn a_file_of_the_token_key_that_others_can_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let path = std::env::temp_dir().join(format!("sf2kafka-token-key-{}", std::process::id()));
+    std::fs::write(&path, "0f".repeat(32)).unwrap();
+    let more = format!("  token_store: kafka\n  token_key_file: {}\n", path.display());
+    let with_mode = |mode| {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        login("authorization-code", &more)
+    };
+    let (fine, open) = (with_mode(0o600), [0o640, 0o604].map(with_mode));
+    std::fs::remove_file(&path).unwrap();
+    assert!(matches!(fine.unwrap().auth.token_store(), Some(TokenPlace::Kafka { .. })));
+    for refused in open {
+        let error = refused.map(drop).unwrap_err();
+        assert!(
+            error.to_string().contains("`salesforce.token_key_file` can be read by other users"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn each_login_takes_its_own_keys() {
     let refresh = login("refresh-token", "  refresh_token: r\n  token_store: none\n").unwrap().auth;
     assert!(matches!(&refresh, Auth::RefreshToken { refresh_token, token_store: None, .. }
@@ -406,6 +429,11 @@ fn each_login_takes_its_own_keys() {
         ("authorization-code", "  token_store: none\n", "the login would be lost at once"),
         ("authorization-code", "  token_store: kafka\n", "`token_key` is missing in `salesforce`"),
         ("authorization-code", "  token_store: kafka\n  token_key: short\n", "is no key of 32 bytes"),
+        (
+            "authorization-code",
+            "  token_store: kafka\n  token_key: '+f+f+f+f+f+f+f+f+f+f+f+f+f+f+f+f+f+f+f+f+f+f+f+f+f+f+f+f+f+f+f+f'\n",
+            "is no key of 32 bytes",
+        ),
         ("authorization-code", "  token_key: short\n", "has no use without `token_store: kafka`"),
         ("authorization-code", "  callback_url: oob\n", "`oob` is no http address"),
         ("authorization-code", "  callback_url: http://acme.example/cb\n", "by plain http"),

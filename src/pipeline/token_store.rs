@@ -9,15 +9,20 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Secret, Settings, TokenPlace, key_bytes};
 use crate::error::Kind;
 use crate::publish::token::{TokenClaim, TokenTopic};
-use crate::publish::{TopicAdmin, topics};
-use crate::salesforce::{Client, Pace, SharedLock, SharedStore};
+use crate::publish::topics;
+use crate::salesforce::{Client, LONGEST_REQUEST, Pace, SharedLock, SharedStore};
 use crate::{Error, Result};
+
+const OTHER_KEY: &str = "give all instances the same `salesforce.token_key_file`; if the key is lost, see `sf2kafka explain token-store-failed`";
+const LOG_IN_AGAIN: &str =
+    "find out who writes to the control topic; to begin anew, see `sf2kafka explain token-store-failed`";
 
 /// Logs in, or goes on with the login that is kept.
 pub async fn connect(settings: &Settings, pace: Pace) -> Result<Client> {
@@ -34,7 +39,7 @@ pub async fn log_in(settings: &Settings, pace: Pace) -> Result<Client> {
 /// The control topic may not be there yet; who only tests the configuration makes none.
 pub async fn prepare(settings: &Settings) -> Result<()> {
     match settings.salesforce.auth.token_store() {
-        Some(TokenPlace::Kafka { .. }) => topics::ensure(settings, TopicAdmin::Kafka, &[]).await,
+        Some(TokenPlace::Kafka { .. }) => topics::ensure_control(settings).await,
         _ => Ok(()),
     }
 }
@@ -43,7 +48,7 @@ pub async fn prepare(settings: &Settings) -> Result<()> {
 pub fn shared(settings: &Settings) -> Option<Arc<dyn SharedStore>> {
     match settings.salesforce.auth.token_store() {
         Some(TokenPlace::Kafka { key }) => Some(Arc::new(SealedTopic {
-            topic: TokenTopic::new(settings),
+            topic: TokenTopic::new(settings, LONGEST_REQUEST),
             seal: Seal { key: key.clone(), name: settings.name.clone() },
         })),
         _ => None,
@@ -78,6 +83,14 @@ impl SharedStore for SealedTopic {
 }
 
 impl SharedLock for Turn {
+    fn read(&mut self) -> Result<Option<Vec<u8>>> {
+        self.claim.read()?.map(|sealed| self.seal.open(&sealed)).transpose()
+    }
+
+    fn mark(&mut self, contents: &[u8]) -> Result<bool> {
+        self.claim.mark(&self.seal.close(contents)?)
+    }
+
     fn write(&mut self, contents: &[u8]) -> Result<()> {
         self.claim.write(&self.seal.close(contents)?)
     }
@@ -93,6 +106,8 @@ struct Seal {
 #[derive(Serialize, Deserialize)]
 struct Sealed {
     version: u32,
+    /// Fingerprint of the key: another key and a record that somebody changed are two things.
+    key: String,
     /// Nonce, then what is sealed with its tag: base64.
     sealed: String,
 }
@@ -106,7 +121,9 @@ impl Seal {
             .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), self.bound_to(), &mut sealed)
             .map_err(|_| Error::new(Kind::Internal, "the login cannot be sealed"))?;
         let sealed = STANDARD.encode([&nonce[..], &sealed].concat());
-        Ok(serde_json::to_vec(&Sealed { version: 1, sealed }).expect("a number and a text always serialize"))
+        let key = self.fingerprint()?;
+        Ok(serde_json::to_vec(&Sealed { version: 1, key, sealed })
+            .expect("a number and texts always serialize"))
     }
 
     fn open(&self, value: &[u8]) -> Result<Vec<u8>> {
@@ -115,10 +132,14 @@ impl Seal {
                 Kind::TokenStoreFailed,
                 format!("the login in the control topic of {} {why}", self.name),
             )
+            .hint(LOG_IN_AGAIN)
         };
-        let Ok(Sealed { version: 1, sealed }) = serde_json::from_slice(value) else {
-            return Err(refuse("does not read").hint("log in again: `sf2kafka login -c FILE`"));
+        let Ok(Sealed { version: 1, key, sealed }) = serde_json::from_slice(value) else {
+            return Err(refuse("does not read"));
         };
+        if key != self.fingerprint()? {
+            return Err(refuse("was sealed with another key").hint(OTHER_KEY));
+        }
         let bytes = STANDARD.decode(sealed).map_err(|_| refuse("does not read"))?;
         let (nonce, sealed) =
             bytes.split_first_chunk::<NONCE_LEN>().ok_or_else(|| refuse("does not read"))?;
@@ -126,18 +147,23 @@ impl Seal {
         let opened = self
             .key()?
             .open_in_place(Nonce::assume_unique_for_key(*nonce), self.bound_to(), &mut sealed)
-            .map_err(|_| {
-                refuse("was sealed with another key").hint(
-                    "give all instances the same `salesforce.token_key_file`; if the key is lost, log in again: `sf2kafka login -c FILE`",
-                )
-            })?;
+            .map_err(|_| refuse("was changed since it was sealed, or is another pipeline's"))?;
         Ok(opened.to_vec())
     }
 
     fn key(&self) -> Result<LessSafeKey> {
-        let bytes = key_bytes(&self.key);
-        let key = bytes.and_then(|bytes| UnboundKey::new(&AES_256_GCM, &bytes).ok());
-        key.map(LessSafeKey::new)
+        let key = UnboundKey::new(&AES_256_GCM, &self.bytes()?);
+        key.map(LessSafeKey::new).map_err(|_| Error::new(Kind::Internal, "the token key cannot be used"))
+    }
+
+    fn fingerprint(&self) -> Result<String> {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.bytes()?);
+        let tag = hmac::sign(&key, b"sf2kafka token key");
+        Ok(tag.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    fn bytes(&self) -> Result<[u8; 32]> {
+        key_bytes(&self.key)
             .ok_or_else(|| Error::new(Kind::ConfigInvalid, "`salesforce.token_key` is no key of 32 bytes"))
     }
 
@@ -166,13 +192,22 @@ mod tests {
         let sealed = seal('a', "crm").close(contents).unwrap();
         assert_eq!(seal('a', "crm").open(&sealed).unwrap(), contents);
         assert!(!String::from_utf8_lossy(&sealed).contains("5Aep"));
-        for other in [seal('b', "crm"), seal('a', "erp")] {
-            let error = other.open(&sealed).unwrap_err();
+        let mut tampered: Sealed = serde_json::from_slice(&sealed).unwrap();
+        tampered.sealed = STANDARD.encode(vec![7; 40]);
+        let tampered = serde_json::to_vec(&tampered).unwrap();
+        for (opener, sealed, why) in [
+            (seal('b', "crm"), &sealed, "was sealed with another key"),
+            (seal('a', "erp"), &sealed, "was changed since it was sealed, or is another pipeline's"),
+            (seal('a', "crm"), &tampered, "was changed since it was sealed, or is another pipeline's"),
+        ] {
+            let error = opener.open(sealed).unwrap_err();
             assert_eq!(error.kind(), Kind::TokenStoreFailed);
-            assert!(error.to_string().ends_with("was sealed with another key"), "{error}");
+            assert!(error.to_string().ends_with(why), "{error}");
         }
         assert_ne!(seal('a', "crm").close(contents).unwrap(), sealed, "never the same nonce");
-        for broken in [&b""[..], b"{}", br#"{"version":1,"sealed":"AA"}"#, br#"{"version":2,"sealed":""}"#] {
+        for broken in
+            [&b""[..], b"{}", br#"{"version":1,"sealed":"AA"}"#, br#"{"version":2,"key":"","sealed":""}"#]
+        {
             assert_eq!(seal('a', "crm").open(broken).unwrap_err().kind(), Kind::TokenStoreFailed);
         }
     }

@@ -16,6 +16,7 @@ pub mod memory;
 mod producer;
 pub mod token;
 pub mod topics;
+mod turns;
 
 pub use claim::{Claimed, claim};
 pub use control::{ControlRecordAt, read_control};

@@ -2,91 +2,70 @@
 //!
 //! Comes in: contents that are sealed already. Goes out: the same, to every instance. They stand under keys of their own
 //! (`token/<pipeline>`, `turn/<pipeline>`), outside of the shards' transactions: nobody's open transaction holds them up,
-//! and a login does not wait for data. Whose turn it is follows from the order of the records alone, so that all readers
-//! agree: a claim counts if nobody holds one that is still good, and is over when it is released or its time is up.
-//! All of it blocks. Never: contents in a message.
+//! and a login does not wait for data. Who holds the turn is `turns`' to say; what a holder does is over before anybody
+//! may follow it, by bounds that are constants here. All of it blocks. Never: contents in a message, a mark written by
+//! who lost the turn, a write that lands after it was given up.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::Consumer;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
-use serde::{Deserialize, Serialize};
 
-use super::control::{end_of, reader, transient};
-use super::kafka::{Role, client_config, kafka_error, say, say_error};
+use super::control::transient;
+use super::kafka::{Plain, Role, client_config, kafka_error, say, say_error};
 use super::shard_of;
+use super::topics::check_partitions;
+use super::turns::{self, Turns, Watch};
 use crate::config::Settings;
 use crate::error::Kind;
 use crate::{Error, Result};
 
-/// Longer than a login takes at most, by the clocks of the instances: they may differ by a minute.
-const CLAIM_MS: i64 = 180_000;
-/// Who waits for a claim sees it end.
-const LONGEST: Duration = Duration::from_secs(240);
-const READ: Duration = Duration::from_secs(60);
-const WRITE: Duration = Duration::from_secs(60);
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Reading what is new in the topic.
+const READ: Duration = Duration::from_secs(30);
+/// A write is acknowledged or given up.
+const WRITE: Duration = Duration::from_secs(30);
+/// The client library gives a record up before we do: nothing lands behind our back.
+const DELIVERY_MS: &str = "25000";
+/// Between two looks of who waits.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 #[derive(Clone)]
 pub struct TokenTopic {
     settings: Settings,
     partition: i32,
     contents_key: String,
-    claim_key: String,
+    turn_key: String,
+    /// What the holder does between its mark and its answer takes no longer.
+    request: Duration,
 }
 
 /// A turn; it ends with the value.
 pub struct TokenClaim {
     topic: TokenTopic,
     writer: Writer,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Claim {
-    version: u32,
-    /// None: released.
-    owner: Option<String>,
-}
-
-/// What the records say, one after the other.
-#[derive(Debug, Default, PartialEq)]
-struct Turns {
-    contents: Option<Vec<u8>>,
-    /// Whose turn it is, and until when.
-    holder: Option<(String, i64)>,
-}
-
-impl Turns {
-    fn claimed(&mut self, value: &[u8], at_ms: i64) {
-        match serde_json::from_slice::<Claim>(value).ok().and_then(|claim| claim.owner) {
-            None => self.holder = None,
-            Some(owner) if self.is_free(at_ms) => self.holder = Some((owner, at_ms + CLAIM_MS)),
-            Some(_) => {}
-        }
-    }
-
-    fn is_free(&self, at_ms: i64) -> bool {
-        self.holder.as_ref().is_none_or(|(_, until)| at_ms > *until)
-    }
-
-    fn is_of(&self, owner: &str) -> bool {
-        self.holder.as_ref().is_some_and(|(holder, _)| holder == owner)
-    }
+    log: Log,
+    owner: String,
+    /// Before the claim was written.
+    since: Instant,
+    /// What was claimed in vain is not given back.
+    holds: bool,
 }
 
 impl TokenTopic {
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &Settings, request: Duration) -> Self {
         let contents_key = format!("token/{}", settings.name);
         Self {
             partition: shard_of(&contents_key, settings.kafka.control_partitions),
-            claim_key: format!("turn/{}", settings.name),
+            turn_key: format!("turn/{}", settings.name),
             contents_key,
             settings: settings.clone(),
+            request,
         }
     }
 
@@ -94,26 +73,52 @@ impl TokenTopic {
         self.settings.control_topic()
     }
 
+    /// The claim, two looks, the mark; then all that follows a mark.
+    pub fn turn(&self) -> Duration {
+        WRITE + READ + READ + WRITE + self.after_mark()
+    }
+
+    /// The request, a look, the answer.
+    fn after_mark(&self) -> Duration {
+        self.request + READ + WRITE
+    }
+
     /// None: nobody has logged in, or there is no control topic yet.
     pub fn read(&self) -> Result<Option<Vec<u8>>> {
-        match self.turns() {
-            Ok(turns) => Ok(turns.contents),
+        let mut log = Log::default();
+        match log.look(self) {
+            Ok(()) => Ok(log.turns.contents),
             Err(error) if error.kind() == Kind::TopicMissing => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Waits for its turn. `owner` must be nobody else's word.
-    pub fn claim(&self, owner: &str) -> Result<TokenClaim> {
-        let writer = Writer::new(&self.settings)?;
-        let begun = Instant::now();
-        let mut said = false;
-        while begun.elapsed() < LONGEST {
-            if self.turns()?.is_free(now_ms()) {
-                self.write_claim(&writer, Some(owner))?;
-                if self.turns()?.is_of(owner) {
-                    return Ok(TokenClaim { topic: self.clone(), writer });
+    /// Waits for its turn. `word` must be nobody else's.
+    pub fn claim(&self, word: &str) -> Result<TokenClaim> {
+        let (begun, mut pause, mut said) = (Instant::now(), FIRST_PAUSE, false);
+        let (mut watch, mut log, mut number) = (Watch::default(), Log::default(), 0_u32);
+        let mut writer = None;
+        while begun.elapsed() < self.turn() * 3 {
+            log.look(self)?;
+            let holder = log.turns.holder.clone();
+            let free =
+                holder.as_ref().is_none_or(|holder| watch.is_over(holder, self.turn(), Instant::now()));
+            if free {
+                number += 1;
+                let mut claim = TokenClaim {
+                    topic: self.clone(),
+                    writer: writer.take().map_or_else(|| Writer::new(&self.settings), Ok)?,
+                    log,
+                    owner: format!("{word}.{number}"),
+                    since: Instant::now(),
+                    holds: true,
+                };
+                claim.say(&turns::claim(&claim.owner, holder.as_deref()))?;
+                claim.log.look(self)?;
+                if claim.log.turns.is_of(&claim.owner) {
+                    return Ok(claim);
                 }
+                (writer, log) = claim.in_vain();
             }
             if !said && begun.elapsed() > Duration::from_secs(5) {
                 said = true;
@@ -122,49 +127,122 @@ impl TokenTopic {
                     "waiting for another instance that is logging in, or for the time of one that died meanwhile"
                 );
             }
-            std::thread::sleep(LOOK_AGAIN);
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
         Err(Error::new(Kind::TokenStoreFailed, format!("no turn to log in came in topic {}", self.name()))
-            .hint("look for an instance that logs in again and again, and for clocks that differ by minutes"))
+            .hint("look for an instance that logs in again and again"))
+    }
+}
+
+impl TokenClaim {
+    /// The newest contents now.
+    pub fn read(&mut self) -> Result<Option<Vec<u8>>> {
+        self.log.look(&self.topic)?;
+        Ok(self.log.turns.contents.clone())
     }
 
-    fn write_claim(&self, writer: &Writer, owner: Option<&str>) -> Result<()> {
-        let claim = Claim { version: 1, owner: owner.map(str::to_owned) };
-        let value = serde_json::to_vec(&claim).expect("a number and a text always serialize");
-        writer.write(&self.name(), self.partition, &self.claim_key, &value)
+    /// Writes what says that a request is about to be sent. False: the turn is another's, or its time is too short for
+    /// the request and its answer. Then nothing may be sent, and what stands in the topic must be read again.
+    pub fn mark(&mut self, contents: &[u8]) -> Result<bool> {
+        let after = self.topic.after_mark();
+        if !self.is_ours_for(WRITE + after)? {
+            return Ok(false);
+        }
+        self.write(contents)?;
+        // A process that stood still meanwhile sends nothing.
+        self.is_ours_for(after)
     }
 
-    /// Everything that was written before this call. Read uncommitted: these records are in no transaction, and one of a
-    /// shard that is open must not hide them.
-    fn turns(&self) -> Result<Turns> {
-        let topic = self.name();
+    /// Durable on all replicas in sync when it returns. It looks at nothing: what was got must not be lost.
+    pub fn write(&self, contents: &[u8]) -> Result<()> {
+        let TokenTopic { partition, contents_key, .. } = &self.topic;
+        self.writer.write(&self.topic.name(), *partition, contents_key, contents)
+    }
+
+    fn is_ours_for(&mut self, needed: Duration) -> Result<bool> {
+        self.log.look(&self.topic)?;
+        Ok(self.log.turns.is_of(&self.owner) && self.since.elapsed() + needed <= self.topic.turn())
+    }
+
+    fn say(&self, value: &[u8]) -> Result<()> {
+        self.writer.write(&self.topic.name(), self.topic.partition, &self.topic.turn_key, value)
+    }
+
+    fn in_vain(mut self) -> (Option<Writer>, Log) {
+        self.holds = false;
+        let writer = self.writer.clone();
+        (Some(writer), std::mem::take(&mut self.log))
+    }
+}
+
+impl Drop for TokenClaim {
+    fn drop(&mut self) {
+        if !self.holds {
+            return;
+        }
+        // Else it is over when its time is up.
+        if let Err(error) = self.say(&turns::release(&self.owner)) {
+            tracing::warn!(%error, "the turn to log in could not be given back, others wait for some minutes");
+        }
+    }
+}
+
+/// What was read so far; each look goes on from there.
+#[derive(Default)]
+struct Log {
+    turns: Turns,
+    next: i64,
+}
+
+impl Log {
+    /// Takes in everything that was written before this call. Read uncommitted: these records are in no transaction, and one
+    /// of a shard that is open must not hide them.
+    fn look(&mut self, at: &TokenTopic) -> Result<()> {
+        let topic = at.name();
         let cannot = |error| kafka_error(format!("topic {topic} cannot be read"), error);
-        let reader = reader(&self.settings, false)?;
-        let (first, end) = end_of(&reader, &topic, self.partition)?;
-        let mut turns = Turns::default();
-        if first == end {
-            return Ok(turns);
+        let mut config = client_config(&at.settings, &Role::Reader { committed: false })?;
+        config.set("fetch.wait.max.ms", "20");
+        let reader: BaseConsumer<Plain> = config
+            .create_with_context(Plain)
+            .map_err(|error| kafka_error("the reader of the control topic cannot start", error))?;
+        let begun = Instant::now();
+        if self.next == 0 {
+            has_its_size(&reader, &at.settings, &topic)?;
+        }
+        let (first, end) = reader
+            .fetch_watermarks(&topic, at.partition, READ.saturating_sub(begun.elapsed()))
+            .map_err(cannot)?;
+        if end < self.next {
+            // Somebody made the topic anew.
+            *self = Self::default();
+        }
+        let from = first.max(self.next);
+        if from >= end {
+            return Ok(());
         }
         let mut assignment = TopicPartitionList::new();
-        assignment.add_partition_offset(&topic, self.partition, Offset::Beginning).map_err(cannot)?;
+        assignment.add_partition_offset(&topic, at.partition, Offset::Offset(from)).map_err(cannot)?;
         reader.assign(&assignment).map_err(cannot)?;
-        let begun = Instant::now();
         while begun.elapsed() < READ {
             match reader.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) => {
                     let key = message.key().unwrap_or_default();
-                    if key == self.contents_key.as_bytes() {
-                        turns.contents = message.payload().map(<[u8]>::to_vec);
-                    } else if key == self.claim_key.as_bytes() {
-                        let at = message.timestamp().to_millis().unwrap_or_default();
-                        turns.claimed(message.payload().unwrap_or_default(), at);
+                    if key == at.contents_key.as_bytes() {
+                        self.turns.contents = message.payload().map(<[u8]>::to_vec);
+                    } else if key == at.turn_key.as_bytes() {
+                        self.turns.hear(message.payload().unwrap_or_default());
                     }
-                    if message.offset() + 1 >= end {
-                        return Ok(turns);
+                    self.next = message.offset() + 1;
+                    if self.next >= end {
+                        return Ok(());
                     }
                 }
-                // Compaction may have taken the last ones.
-                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(turns),
+                // The last ones are marks of transactions, or compaction took them.
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    self.next = self.next.max(end);
+                    return Ok(());
+                }
                 Some(Err(error)) if transient(&error) => {}
                 Some(Err(error)) => return Err(cannot(error)),
                 None => {}
@@ -174,32 +252,26 @@ impl TokenTopic {
     }
 }
 
-impl TokenClaim {
-    /// Durable on all replicas in sync when it returns.
-    pub fn write(&self, contents: &[u8]) -> Result<()> {
-        let TokenTopic { partition, contents_key, .. } = &self.topic;
-        self.writer.write(&self.topic.name(), *partition, contents_key, contents)
+/// With another number of partitions the login would be looked for in another one, and not be found.
+fn has_its_size(reader: &BaseConsumer<Plain>, settings: &Settings, topic: &str) -> Result<()> {
+    let cannot = |error| kafka_error(format!("topic {topic} cannot be read"), error);
+    let metadata = reader.fetch_metadata(Some(topic), READ).map_err(cannot)?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    if let Some(code) = found.and_then(|found| found.error()) {
+        return Err(cannot(KafkaError::MetadataFetch(code.into())));
+    }
+    match found.map(|found| found.partitions().len()) {
+        None | Some(0) => Err(Error::new(Kind::TopicMissing, format!("topic {topic} does not exist"))),
+        Some(partitions) => check_partitions(settings, partitions),
     }
 }
 
-impl Drop for TokenClaim {
-    fn drop(&mut self) {
-        // Else it is over when its time is up.
-        if let Err(error) = self.topic.write_claim(&self.writer, None) {
-            tracing::warn!(%error, "the turn to log in could not be given back, others wait for some minutes");
-        }
-    }
-}
+/// What became of one record.
+type Report = Arc<Mutex<Option<Result<(), KafkaError>>>>;
 
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    i64::try_from(since).unwrap_or(i64::MAX)
-}
+struct Reporting;
 
-#[derive(Clone, Default)]
-struct Delivered(Arc<Mutex<Option<Result<(), KafkaError>>>>);
-
-impl ClientContext for Delivered {
+impl ClientContext for Reporting {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         say(level, facility, line);
     }
@@ -209,45 +281,53 @@ impl ClientContext for Delivered {
     }
 }
 
-impl ProducerContext for Delivered {
-    type DeliveryOpaque = ();
+impl ProducerContext for Reporting {
+    type DeliveryOpaque = Report;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+    fn delivery(&self, result: &DeliveryResult<'_>, report: Report) {
         let outcome = result.as_ref().map(drop).map_err(|(error, _)| error.clone());
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+        *report.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
     }
 }
 
 /// One record at a time, acknowledged by all replicas in sync.
+#[derive(Clone)]
 struct Writer {
-    producer: BaseProducer<Delivered>,
-    delivered: Delivered,
+    producer: Arc<BaseProducer<Reporting>>,
 }
 
 impl Writer {
     fn new(settings: &Settings) -> Result<Self> {
-        let delivered = Delivered::default();
         let mut config = client_config(settings, &Role::Admin)?;
-        config.set("enable.idempotence", "true").set("acks", "all").set("linger.ms", "0");
+        // The other spelling of the same.
+        config.remove("delivery.timeout.ms");
+        config
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("linger.ms", "0")
+            .set("message.timeout.ms", DELIVERY_MS);
         let producer = config
-            .create_with_context(delivered.clone())
+            .create_with_context(Reporting)
             .map_err(|error| kafka_error("the producer for the login cannot start", error))?;
-        Ok(Self { producer, delivered })
+        Ok(Self { producer: Arc::new(producer) })
     }
 
     fn write(&self, topic: &str, partition: i32, key: &str, value: &[u8]) -> Result<()> {
         let cannot = |error| kafka_error(format!("the login cannot be written to topic {topic}"), error);
-        let outcome = || self.delivered.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        outcome();
-        let record = BaseRecord::to(topic).partition(partition).key(key).payload(value);
+        let report = Report::default();
+        let record = BaseRecord::with_opaque_to(topic, Arc::clone(&report))
+            .partition(partition)
+            .key(key)
+            .payload(value);
         self.producer.send(record).map_err(|(error, _)| cannot(error))?;
         let begun = Instant::now();
         while begun.elapsed() < WRITE {
             self.producer.poll(Duration::from_millis(50));
-            if let Some(outcome) = outcome() {
+            if let Some(outcome) = report.lock().unwrap_or_else(PoisonError::into_inner).take() {
                 return outcome.map_err(cannot);
             }
         }
+        self.producer.purge(PurgeConfig::default().queue().inflight());
         Err(Error::new(
             Kind::KafkaUnavailable,
             format!("topic {topic} took no login within {} s", WRITE.as_secs()),
@@ -257,26 +337,99 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::DefaultProducerContext;
 
-    fn claim(owner: Option<&str>) -> Vec<u8> {
-        serde_json::to_vec(&Claim { version: 1, owner: owner.map(str::to_owned) }).unwrap()
+    use super::*;
+    use crate::config::{Auth, KafkaSettings, SalesforceSettings, Secret};
+    use crate::publish::topics::MIN_COMPACTION_LAG_MS;
+
+    const REQUEST: Duration = Duration::from_secs(60);
+
+    fn topic(at: &str, partitions: i32) -> TokenTopic {
+        let auth = Auth::AccessToken { access_token: Secret::new("unused") };
+        let salesforce = SalesforceSettings::new("http://127.0.0.1:9".parse().unwrap(), auth);
+        let mut kafka = KafkaSettings::new(at);
+        kafka.control_partitions = partitions;
+        TokenTopic::new(&Settings::new("t", salesforce, kafka, None), REQUEST)
+    }
+
+    /// One record at a time is all that is asked of it; the order of a real log is judged in `tests/broker`.
+    fn cluster() -> (MockCluster<'static, DefaultProducerContext>, TokenTopic) {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("t.control", 2, 1).unwrap();
+        let topic = topic(&cluster.bootstrap_servers(), 2);
+        (cluster, topic)
     }
 
     #[test]
-    fn the_first_claim_counts_until_it_is_released_or_its_time_is_up() {
-        let mut turns = Turns::default();
-        turns.claimed(&claim(Some("one")), 1_000);
-        turns.claimed(&claim(Some("two")), 1_001);
-        assert!(turns.is_of("one") && !turns.is_free(2_000));
-        turns.claimed(&claim(None), 2_000);
-        turns.claimed(&claim(Some("two")), 2_001);
-        assert!(turns.is_of("two"));
-        turns.claimed(&claim(Some("three")), 2_001 + CLAIM_MS);
-        assert!(turns.is_of("two"));
-        turns.claimed(&claim(Some("three")), 2_002 + CLAIM_MS);
-        assert!(turns.is_of("three"), "who died does not hold it for ever");
-        turns.claimed(b"?", 0);
-        assert_eq!(turns.holder, None);
+    fn the_steps_of_a_turn_end_within_it_and_compaction_leaves_it_alone() {
+        let topic = topic("127.0.0.1:9", 2);
+        assert_eq!(topic.turn(), 3 * WRITE + 3 * READ + REQUEST);
+        assert_eq!(topic.turn(), Duration::from_secs(240), "what the ADR and the docs say");
+        assert!(Duration::from_millis(DELIVERY_MS.parse().unwrap()) < WRITE);
+        assert!(Duration::from_millis(MIN_COMPACTION_LAG_MS.parse().unwrap()) > 2 * topic.turn());
+    }
+
+    #[test]
+    fn a_holder_marks_and_writes_and_the_next_one_reads_it() {
+        let (_cluster, topic) = cluster();
+        assert_eq!(topic.read().unwrap(), None);
+        let mut claim = topic.claim("one").unwrap();
+        assert!(claim.mark(b"mark").unwrap());
+        assert_eq!(claim.read().unwrap().as_deref(), Some(&b"mark"[..]));
+        claim.write(b"answer").unwrap();
+        drop(claim);
+        let mut next = topic.claim("two").unwrap();
+        assert_eq!(next.read().unwrap().as_deref(), Some(&b"answer"[..]));
+    }
+
+    #[test]
+    fn who_lost_the_turn_writes_no_mark_and_its_release_ends_nobody_elses() {
+        let (_cluster, topic) = cluster();
+        let mut claim = topic.claim("one").unwrap();
+        claim.say(&turns::claim("two.1", Some("one.1"))).unwrap();
+        assert!(!claim.mark(b"mark").unwrap());
+        assert_eq!(topic.read().unwrap(), None);
+        drop(claim);
+        let mut log = Log::default();
+        log.look(&topic).unwrap();
+        assert!(log.turns.is_of("two.1"), "{:?}", log.turns);
+    }
+
+    #[test]
+    fn who_has_too_little_time_for_a_request_writes_no_mark() {
+        let (_cluster, topic) = cluster();
+        let mut claim = topic.claim("one").unwrap();
+        let spare = topic.turn() - topic.after_mark() - WRITE;
+        claim.since -= spare;
+        assert!(!claim.mark(b"mark").unwrap());
+        assert_eq!(topic.read().unwrap(), None);
+        claim.since += spare / 2;
+        assert!(claim.mark(b"mark").unwrap());
+    }
+
+    #[test]
+    fn a_topic_of_another_size_is_refused_before_anything_is_looked_for() {
+        let (cluster, _) = cluster();
+        let other = topic(&cluster.bootstrap_servers(), 1);
+        assert_eq!(other.read().unwrap_err().kind(), Kind::ControlTopicChanged);
+        assert_eq!(other.claim("one").map(drop).unwrap_err().kind(), Kind::ControlTopicChanged);
+    }
+
+    #[test]
+    fn a_look_goes_on_where_the_last_one_ended() {
+        let (_cluster, topic) = cluster();
+        let mut log = Log::default();
+        let claim = topic.claim("one").unwrap();
+        log.look(&topic).unwrap();
+        let seen = log.next;
+        assert!(seen > 0 && log.turns.is_of("one.1"));
+        // Were it read again from the start, this would come to light.
+        log.turns = Turns::default();
+        claim.write(b"answer").unwrap();
+        log.look(&topic).unwrap();
+        assert_eq!((log.next, log.turns.contents.as_deref()), (seen + 1, Some(&b"answer"[..])));
+        assert_eq!(log.turns.holder, None);
     }
 }

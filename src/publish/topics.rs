@@ -14,7 +14,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::kafka::{LEAST_BATCH, Plain, Role, client_config, kafka_error, largest_batch};
-use crate::config::Settings;
+use crate::config::{Settings, TokenPlace};
 use crate::error::Kind;
 use crate::{Error, Result};
 
@@ -31,12 +31,17 @@ pub enum TopicAdmin {
     Existing,
 }
 
+/// Longer than a turn to refresh the login (docs/adr/0010-refresh-tokens.md): while it lasts, its claim is not taken away
+/// because of one that came behind it.
+pub(super) const MIN_COMPACTION_LAG_MS: &str = "600000";
+
 /// Settings of the control topic: small segments, so that compaction really happens.
 const CONTROL: &[(&str, &str)] = &[
     ("cleanup.policy", "compact"),
     ("segment.bytes", "16777216"),
     ("segment.ms", "600000"),
     ("min.cleanable.dirty.ratio", "0.1"),
+    ("min.compaction.lag.ms", MIN_COMPACTION_LAG_MS),
     ("max.compaction.lag.ms", "1800000"),
 ];
 
@@ -60,7 +65,15 @@ pub async fn has_control(settings: &Settings) -> Result<bool> {
 
 /// Makes sure that the control topic, `data` and the topics beside them are there and fit.
 pub async fn ensure(settings: &Settings, admin: TopicAdmin, data: &[String]) -> Result<()> {
-    let wanted = wanted(settings, data);
+    ensure_these(settings, admin, wanted(settings, data)).await
+}
+
+/// The control topic alone: what keeps the login must be there before the rest is known.
+pub async fn ensure_control(settings: &Settings) -> Result<()> {
+    ensure_these(settings, TopicAdmin::Kafka, vec![control(settings)]).await
+}
+
+async fn ensure_these(settings: &Settings, admin: TopicAdmin, wanted: Vec<Wanted<'_>>) -> Result<()> {
     let reader: BaseConsumer<Plain> = client_config(settings, &Role::Reader { committed: true })?
         .create_with_context(Plain)
         .map_err(|error| kafka_error("the Kafka client cannot start", error))?;
@@ -98,6 +111,7 @@ pub async fn ensure(settings: &Settings, admin: TopicAdmin, data: &[String]) -> 
         check_batch(&resource, topic, batch)?;
         if *topic == control {
             check_control(&resource, topic)?;
+            check_lag(settings, &resource, topic);
         }
     }
     Ok(())
@@ -157,14 +171,18 @@ pub(super) fn wanted<'a>(settings: &'a Settings, data: &[String]) -> Vec<Wanted<
     }
     wanted.push(kept(settings.dead_letter_topic(), 1));
     wanted.push(kept(settings.notification_topic(), 1));
-    wanted.push(Wanted {
+    wanted.push(control(settings));
+    wanted
+}
+
+fn control(settings: &Settings) -> Wanted<'static> {
+    Wanted {
         name: settings.control_topic(),
-        partitions: kafka.control_partitions,
-        replication: kafka.control_replication_factor,
+        partitions: settings.kafka.control_partitions,
+        replication: settings.kafka.control_replication_factor,
         config: CONTROL.to_vec(),
         create: true,
-    });
-    wanted
+    }
 }
 
 /// Topics that somebody else has to make, with the commands that make them.
@@ -314,6 +332,23 @@ pub(super) fn check_control(resource: &ConfigResource, topic: &str) -> Result<()
     Ok(())
 }
 
+/// A topic that was made before has what it had.
+fn check_lag(settings: &Settings, resource: &ConfigResource, topic: &str) {
+    let shares_login = matches!(settings.salesforce.auth.token_store(), Some(TokenPlace::Kafka { .. }));
+    if shares_login && is_below_ours(value_of(resource, "min.compaction.lag.ms")) {
+        tracing::warn!(
+            topic,
+            settings = format!("min.compaction.lag.ms={MIN_COMPACTION_LAG_MS}"),
+            "compaction could take the claim of an instance that is refreshing the login: alter this setting of the control topic"
+        );
+    }
+}
+
+fn is_below_ours(lag: Option<&str>) -> bool {
+    let number = |text: &str| text.parse::<i64>().ok();
+    lag.and_then(number).is_some_and(|theirs| Some(theirs) < number(MIN_COMPACTION_LAG_MS))
+}
+
 /// Our settings of the control topic where its own would put compaction off.
 fn later_than_ours<'a>(value: impl Fn(&str) -> Option<&'a str>) -> Vec<String> {
     let number = |text: &str| text.parse::<f64>().ok();
@@ -355,5 +390,7 @@ mod tests {
         assert_eq!(later_than_ours(brokers), ours);
         let same = |name: &str| CONTROL.iter().find(|(ours, _)| *ours == name).map(|(_, value)| *value);
         assert!(later_than_ours(same).is_empty());
+        assert!(is_below_ours(Some("0")) && is_below_ours(Some("240000")));
+        assert!(!is_below_ours(same("min.compaction.lag.ms")) && !is_below_ours(None));
     }
 }

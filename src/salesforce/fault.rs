@@ -4,6 +4,7 @@
 //! says what it is for the user ([`Kind`]) and what the transport does about it ([`Cure`]). Messages are cut and
 //! cleaned: Salesforce repeats the query in them, and a query can hold values. Never: a body, a token, a value.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
@@ -55,7 +56,7 @@ pub(super) struct Fault {
     pub cure: Cure,
     /// What failed, for the user: follows "query on Account: ".
     pub message: String,
-    pub hint: Option<&'static str>,
+    pub hint: Option<Cow<'static, str>>,
     /// What Salesforce asked us to wait.
     pub retry_after: Option<Duration>,
     /// No connection came about: the org may have moved.
@@ -102,8 +103,8 @@ impl Fault {
     }
 
     #[must_use]
-    pub fn hint(mut self, hint: &'static str) -> Self {
-        self.hint = Some(hint);
+    pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.hint = Some(hint.into());
         self
     }
 
@@ -136,14 +137,14 @@ impl Fault {
         if reason.contains(UNTRUSTED) {
             // Who answers shows the same again.
             fault.cure = Cure::None;
-            fault.hint = Some(TRUST);
+            fault.hint = Some(TRUST.into());
         }
         fault
     }
 
     /// What a person can do about it.
-    pub fn advice(&self) -> &'static str {
-        self.hint.unwrap_or_else(|| self.kind.advice())
+    pub fn advice(&self) -> &str {
+        self.hint.as_deref().unwrap_or_else(|| self.kind.advice())
     }
 
     pub fn into_error(self, what: &str) -> Error {

@@ -40,6 +40,6 @@ pub use describe::{Describe, ObjectSummary};
 pub use discover::Choice;
 pub use identity::Identity;
 pub use login::code::{CodeLogin, Pasted};
-pub use login::place::{SharedLock, SharedStore};
+pub use login::place::{LONGEST_REQUEST, SharedLock, SharedStore};
 pub use query::{Page, QueryPages};
 pub use soql::{Select, Statement};

@@ -21,6 +21,17 @@ use super::{API, Grant, Login, check_scopes};
 const LOG_IN: &str = "log in: `sf2kafka login -c FILE`";
 const NEW_TOKEN: &str = "put a new refresh token into the configuration; an app with refresh token rotation gives one to `auth: authorization-code` and `sf2kafka login -c FILE`";
 
+/// So often a turn may end before anything was sent.
+const TURNS: usize = 3;
+
+/// What Salesforce gave and the store did not take. The lock is kept with it: nobody else is to try the token before it.
+pub(super) struct Unsaved {
+    /// What the request was sent with.
+    old: Kept,
+    new: Kept,
+    lock: Lock,
+}
+
 impl Login {
     /// - The caller is dropped: the renewal goes on, in a thread that the runtime waits for at its end.
     /// - Another process, or another renewal of this one, was faster: what it stored is taken, nothing is asked.
@@ -44,7 +55,7 @@ impl Login {
         // What a process before this one, or beside it, works with.
         if refused.is_none()
             && let Some(store) = &self.store
-            && let Some(access) = self.read(store)?.access
+            && let Some(access) = self.fitting(store.read()?, store)?.access
         {
             return Ok(access.into());
         }
@@ -59,16 +70,38 @@ impl Login {
             runtime.block_on(self.endpoint.ask(&who, Request::Refresh(token), pace))
         };
         let Some(store) = &self.store else { return self.renew_unkept(ask) };
-        let mut lock = store.lock()?;
-        if let Some(grant) = self.store_unsaved(store, &mut lock)? {
-            return Ok(grant);
+        for _ in 0..TURNS {
+            if let Some(grant) = self.store_unsaved(store)? {
+                return Ok(grant);
+            }
+            let lock = store.lock()?;
+            if let Some(grant) = self.renew_in_turn(store, lock, refused, &ask)? {
+                return Ok(grant);
+            }
+            tracing::warn!(
+                store = store.place(),
+                "the turn to refresh the login ended before anything was sent: reading again"
+            );
         }
-        let mut kept = self.read(store)?;
+        let message = format!("no turn in {} lasted until the login could be refreshed", store.place());
+        Err(Fault::new(Kind::TokenStoreFailed, Cure::Again, message)
+            .hint("look why the store, or this machine, is so slow"))
+    }
+
+    /// None: the turn ended before anything was sent.
+    fn renew_in_turn(
+        &self,
+        store: &TokenStore,
+        mut lock: Lock,
+        refused: Option<&Secret>,
+        ask: impl Fn(&Secret) -> Result<Answer, Fault>,
+    ) -> Result<Option<Grant>, Fault> {
+        let mut kept = self.fitting(store.read_held(&mut lock)?, store)?;
         if let Some(access) = &kept.access
             && Some(&access.token) != refused
         {
             tracing::debug!("another renewal was faster: going on with what it stored");
-            return Ok(access.clone().into());
+            return Ok(Some(access.clone().into()));
         }
         let before = kept.asked.take().filter(|asked| asked.with == fingerprint(&kept.refresh_token));
         if let Some(Asked { at, .. }) = &before {
@@ -80,13 +113,17 @@ impl Login {
         }
         let mark = Asked { with: fingerprint(&kept.refresh_token), at: now() };
         kept.asked = Some(before.clone().unwrap_or(mark));
-        store.write(&mut lock, &kept)?;
+        if !store.mark(&mut lock, &kept)? {
+            return Ok(None);
+        }
         match ask(&kept.refresh_token) {
-            Ok(answer) => self.keep(store, &mut lock, &kept, answer),
+            Ok(answer) => self.keep(store, lock, kept, answer).map(Some),
             Err(fault) => {
                 if was_not_exchanged(&fault) {
-                    kept.asked = before.clone();
-                    store.write(&mut lock, &kept)?;
+                    let unmarked = Kept { asked: before.clone(), ..kept.clone() };
+                    if let Some(newer) = settle(store, &mut lock, &kept, &unmarked)? {
+                        return self.take(newer, store).map(Some);
+                    }
                 }
                 Err(self.explain(fault, before.as_ref()))
             }
@@ -94,7 +131,7 @@ impl Login {
     }
 
     /// Durable first, used afterwards.
-    fn keep(&self, store: &TokenStore, lock: &mut Lock, old: &Kept, answer: Answer) -> Result<Grant, Fault> {
+    fn keep(&self, store: &TokenStore, mut lock: Lock, old: Kept, answer: Answer) -> Result<Grant, Fault> {
         let rotated = answer.refresh_token.as_ref().is_some_and(|token| *token != old.refresh_token);
         let new = Kept {
             client_id: old.client_id.clone(),
@@ -109,9 +146,14 @@ impl Login {
             }),
             asked: None,
         };
-        if let Err(fault) = store.write(lock, &new) {
-            *self.unsaved.lock().unwrap_or_else(PoisonError::into_inner) = Some(new);
-            return Err(fault);
+        match settle(store, &mut lock, &old, &new) {
+            Ok(None) => {}
+            Ok(Some(newer)) => return self.take(newer, store),
+            Err(fault) => {
+                let unsaved = Unsaved { old, new, lock };
+                *self.unsaved.lock().unwrap_or_else(PoisonError::into_inner) = Some(unsaved);
+                return Err(fault);
+            }
         }
         tracing::debug!(
             durable_after_us = answer.read_at.elapsed().as_micros(),
@@ -124,11 +166,28 @@ impl Login {
     }
 
     /// What came while the store took nothing; without it the login would be lost with this process.
-    fn store_unsaved(&self, store: &TokenStore, lock: &mut Lock) -> Result<Option<Grant>, Fault> {
+    fn store_unsaved(&self, store: &TokenStore) -> Result<Option<Grant>, Fault> {
         let mut unsaved = self.unsaved.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(kept) = unsaved.as_ref() else { return Ok(None) };
-        store.write(lock, kept)?;
-        Ok(unsaved.take().and_then(|kept| kept.access).map(Grant::from))
+        let Some(Unsaved { old, new, lock }) = unsaved.as_mut() else { return Ok(None) };
+        let newer = settle(store, lock, old, new)?;
+        let stored = unsaved.take();
+        match newer {
+            Some(newer) => self.take(newer, store).map(Some),
+            None => Ok(stored.and_then(|stored| stored.new.access).map(Grant::from)),
+        }
+    }
+
+    /// A login that somebody else wrote while this one was under way.
+    fn take(&self, newer: Kept, store: &TokenStore) -> Result<Grant, Fault> {
+        tracing::warn!(store = store.place(), "a newer login was stored meanwhile: going on with that");
+        let access = self.fitting(Some(newer), store)?.access;
+        access.map(Grant::from).ok_or_else(|| {
+            Fault::new(
+                Kind::TokenStoreFailed,
+                Cure::Again,
+                "a newer login was stored meanwhile, without a session",
+            )
+        })
     }
 
     /// `token_store: none`: good as long as the token stays the same.
@@ -172,8 +231,7 @@ impl Login {
 
     /// What is kept for this configuration; a refresh token of the configuration that is new counts more than what came
     /// of an older one.
-    fn read(&self, store: &TokenStore) -> Result<Kept, Fault> {
-        let kept = store.read()?;
+    fn fitting(&self, kept: Option<Kept>, store: &TokenStore) -> Result<Kept, Fault> {
         let app = self.app()?;
         let of_this_app = |kept: &Kept| kept.client_id == app.client_id;
         if let Auth::RefreshToken { refresh_token, .. } = &self.settings().auth {
@@ -210,12 +268,23 @@ impl Login {
             None => "the refresh token is expired, revoked, or was used elsewhere".to_owned(),
         };
         fault.message = format!("{why} ({})", fault.message);
-        fault.hint = Some(match &self.settings().auth {
+        let hint = match &self.settings().auth {
             Auth::RefreshToken { .. } => NEW_TOKEN,
             _ => LOG_IN,
-        });
+        };
+        fault.hint = Some(hint.into());
         fault
     }
+}
+
+/// Puts `new` in place of `old`, unless a newer login stands there by now: then that, and nothing is written. A mark of
+/// somebody who followed us is no login: what it tries is used up.
+fn settle(store: &TokenStore, lock: &mut Lock, old: &Kept, new: &Kept) -> Result<Option<Kept>, Fault> {
+    let newer = store.found_meanwhile(lock)?.filter(|found| !found.is_login_of(old));
+    if newer.is_none() {
+        store.write(lock, new)?;
+    }
+    Ok(newer)
 }
 
 /// Whether a failure leaves no doubt that the token is as it was: nothing was sent, or it was refused for another reason.

@@ -23,8 +23,8 @@ use super::Pace;
 use super::fault::{Cure, Fault};
 #[cfg(test)]
 pub(super) use assertion::TEST_KEY;
-use place::{SharedStore, TokenStore};
-use store::Kept;
+use kept::Unsaved;
+use place::{LONGEST_REQUEST, SharedStore, TokenStore};
 use token_endpoint::{Answer, Credentials, Request, ServerClock, TokenEndpoint};
 
 /// What a login gave.
@@ -56,7 +56,7 @@ pub(super) struct Login {
     endpoint: TokenEndpoint,
     store: Option<TokenStore>,
     /// What Salesforce gave and the store did not take: stored before anything else is asked for.
-    unsaved: Mutex<Option<Kept>>,
+    unsaved: Mutex<Option<Unsaved>>,
 }
 
 impl Login {
@@ -74,7 +74,8 @@ impl Login {
                 "`auth: password`: Salesforce is retiring logins with a password, and new orgs refuse them"
             );
         }
-        let endpoint = TokenEndpoint { http, settings, clock: Arc::new(ServerClock::default()) };
+        let clock = Arc::new(ServerClock::default());
+        let endpoint = TokenEndpoint { http, settings, clock, longest: LONGEST_REQUEST };
         Ok(Arc::new(Self { endpoint, store, unsaved: Mutex::new(None) }))
     }
 
@@ -187,7 +188,7 @@ fn check_scopes(granted: Option<&[String]>, needed: &[Needed]) -> Result<(), Fau
         None => Ok(()),
         Some(Needed(scope, _, hint)) => {
             let message = format!("the app does not grant the scope `{scope}`");
-            Err(Fault::new(Kind::LoginRefused, Cure::None, message).hint(hint))
+            Err(Fault::new(Kind::LoginRefused, Cure::None, message).hint(*hint))
         }
     }
 }

@@ -234,7 +234,7 @@ pub(super) fn refused(flow: Flow, error: &str, description: &str) -> Fault {
     let fits = |row: &&Row| {
         row.error == code && says.contains(row.says) && (row.flows.is_empty() || row.flows.contains(&flow))
     };
-    fault.hint = ROWS.iter().find(fits).map(|row| row.hint);
+    fault.hint = ROWS.iter().find(fits).map(|row| row.hint.into());
     fault
 }
 

@@ -78,6 +78,14 @@ struct WrittenAccess {
 }
 
 impl Kept {
+    /// Whether it holds the same tokens; marks come and go.
+    pub fn is_login_of(&self, other: &Self) -> bool {
+        let session = |kept: &Self| kept.access.as_ref().map(|access| access.token.clone());
+        self.client_id == other.client_id
+            && self.refresh_token == other.refresh_token
+            && session(self) == session(other)
+    }
+
     /// An error: what is wrong with them. Nothing of the contents.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, &'static str> {
         // The library's words could hold a part of the text.

@@ -29,9 +29,6 @@ use super::super::transport::read_whole;
 use super::refusal::{self, Flow};
 use super::{is_loopback, origin_of};
 
-/// An answer comes within seconds; a clean stop waits for it.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
-
 pub(super) enum Request<'a> {
     ClientCredentials,
     Code { code: &'a Secret, callback_url: &'a str, verifier: Option<&'a Secret> },
@@ -118,6 +115,8 @@ pub(super) struct TokenEndpoint {
     pub http: reqwest::Client,
     pub settings: SalesforceSettings,
     pub clock: Arc<ServerClock>,
+    /// A request and its whole answer.
+    pub longest: Duration,
 }
 
 impl TokenEndpoint {
@@ -259,8 +258,24 @@ where
     }
 }
 
-/// The http client that `oauth2` works with: reqwest, no redirects, faults told apart here.
+/// The http client that `oauth2` works with. The whole of it has a bound, however slowly an answer trickles: what waits for
+/// a token, or for the turn to get one, counts on it.
 async fn exchange(
+    endpoint: TokenEndpoint,
+    request: oauth2::HttpRequest,
+    pace: Pace,
+    read_at: Arc<Mutex<Instant>>,
+) -> Result<oauth2::HttpResponse, WireFault> {
+    let host = request.uri().host().unwrap_or("the login host").to_owned();
+    tokio::time::timeout(endpoint.longest, exchange_unbound(endpoint, request, pace, read_at))
+        .await
+        .unwrap_or_else(|_| {
+            Err(Fault::new(Kind::NetworkFailed, Cure::Again, format!("{host} did not answer in time")).into())
+        })
+}
+
+/// reqwest, no redirects, faults told apart here.
+async fn exchange_unbound(
     endpoint: TokenEndpoint,
     request: oauth2::HttpRequest,
     pace: Pace,
@@ -269,8 +284,7 @@ async fn exchange(
     let host = request.uri().host().unwrap_or("the login host").to_owned();
     let request = reqwest::Request::try_from(request)
         .map_err(|_| Fault::new(Kind::ConfigInvalid, Cure::None, "the login request cannot be made"))?;
-    let patience = pace.answer_timeout.min(LONGEST_WAIT);
-    let response = tokio::time::timeout(patience, endpoint.http.execute(request))
+    let response = tokio::time::timeout(pace.answer_timeout, endpoint.http.execute(request))
         .await
         .map_err(|_| Fault::new(Kind::NetworkFailed, Cure::Again, format!("{host} did not answer in time")))?
         .map_err(|error| Fault::network(&error.without_url(), &host))?;
@@ -361,7 +375,32 @@ fn may_hold_token(login: &Url, instance: &Url) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::Semaphore;
+
     use super::*;
+    use crate::salesforce::client::login_http;
+    use crate::salesforce::scripted::{Org, quick, reply};
+
+    #[tokio::test]
+    async fn a_request_has_a_bound_whatever_the_pace_allows() {
+        let org = Org::start().await;
+        org.on_login([reply(200, "{}").held_by(&Arc::new(Semaphore::new(0)))]);
+        let settings = org.settings();
+        let http = login_http(&settings).unwrap();
+        let clock = Arc::new(ServerClock::default());
+        let endpoint = TokenEndpoint { http, settings, clock, longest: Duration::from_millis(50) };
+        let day = Duration::from_secs(86_400);
+        let patient = Pace { answer_timeout: day, idle_timeout: day, ..quick() };
+        let (token, who) = (Secret::new("5Aep861"), Credentials { client_id: "3MVG9", client_secret: None });
+        let asked = endpoint.ask(&who, Request::Refresh(&token), &patient);
+        let asked = tokio::time::timeout(Duration::from_secs(120), asked).await;
+        let fault = asked.expect("it waits without end").map(drop).unwrap_err();
+        assert_eq!(
+            (fault.kind, fault.unreachable),
+            (Kind::NetworkFailed, false),
+            "it may have been exchanged"
+        );
+    }
 
     #[test]
     fn a_token_goes_only_to_places_that_can_be_salesforces() {

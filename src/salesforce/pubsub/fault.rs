@@ -89,7 +89,7 @@ pub(super) fn classify(status: &Status, endpoint: &str) -> Fault {
         Some((own, kind, cure, hint)) => {
             let mut fault =
                 Fault::new(*kind, *cure, format!("Salesforce answered {own}: {}", said(status.message())));
-            fault.hint = *hint;
+            fault.hint = hint.map(Into::into);
             fault
         }
         None => by_status(status, endpoint),
@@ -127,7 +127,7 @@ fn by_status(status: &Status, endpoint: &str) -> Fault {
             Fault::new(Kind::NetworkFailed, Cure::Again, format!("no connection to {endpoint}: {reason}"));
         fault.unreachable = true;
         if reason.contains(UNTRUSTED) {
-            fault.hint = Some(TRUST);
+            fault.hint = Some(TRUST.into());
         }
         return fault;
     }
@@ -157,7 +157,7 @@ fn by_status(status: &Status, endpoint: &str) -> Fault {
     };
     let mut fault =
         Fault::new(kind, cure, format!("Salesforce answered {}: {}", word(status.code()), said(message)));
-    fault.hint = hint;
+    fault.hint = hint.map(Into::into);
     fault
 }
 

@@ -12,6 +12,7 @@ mod queries;
 mod refreshes;
 mod rows;
 mod sessions;
+mod turns;
 
 use super::bulk::PageRequest;
 use super::describe::sample;

@@ -14,7 +14,7 @@ use crate::salesforce::scripted::{self, Org};
 const SEED: &str = "5AepSeed";
 
 /// As quick, but on a busy machine everything may take its time.
-fn quick() -> Pace {
+pub(super) fn quick() -> Pace {
     Pace {
         answer_timeout: Duration::from_secs(60),
         idle_timeout: Duration::from_secs(60),
@@ -59,7 +59,7 @@ fn settings(org: &Org, store: Option<PathBuf>) -> SalesforceSettings {
 }
 
 /// What a refresh gives: session number and the next refresh token.
-fn rotated(org: &Org, session: u32, next: &str) -> Reply {
+pub(super) fn rotated(org: &Org, session: u32, next: &str) -> Reply {
     let answer = serde_json::json!({
         "access_token": format!("T{session}"), "refresh_token": next, "instance_url": org.origin,
         "id": "https://login.salesforce.com/id/00D5g00000AbCdEEAV/0055g00000XyZzzAAF",
@@ -73,7 +73,7 @@ fn refused(description: &str) -> Reply {
     reply(400, answer.to_string())
 }
 
-fn sent(org: &Org) -> Vec<String> {
+pub(super) fn sent(org: &Org) -> Vec<String> {
     let token = |body: &str| {
         url::form_urlencoded::parse(body.as_bytes())
             .find(|(name, _)| name == "refresh_token")
@@ -89,7 +89,7 @@ fn with_data(org: &Org) {
 }
 
 /// Waits for what another task does, a minute at most.
-async fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = std::time::Instant::now() + Duration::from_secs(60);
     while !done() {
         assert!(std::time::Instant::now() < deadline, "never: {what}");
