@@ -192,6 +192,7 @@ fn on_job(
     parameters: &Parameters,
 ) -> Reply {
     let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+    server.asked_about(&lock(job).plan.object.name);
     match (method.as_str(), rest.as_slice()) {
         ("GET", []) => {
             let mut job = lock(job);
@@ -293,6 +294,7 @@ fn create(server: &Server, call: &Call, version: &str, change: Option<&Change>) 
         sorted: None,
         fetches: 0,
     };
+    server.asked_about(&job.plan.object.name);
     let answer = Answer::json(&job.json(server, false));
     jobs.insert(id, Arc::new(Mutex::new(job)));
     Ok(answer)

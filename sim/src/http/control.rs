@@ -123,7 +123,8 @@ pub(crate) async fn answer(server: &Arc<Server>, call: &Call) -> Response {
         }
         ("GET", ["counters"]) => {
             let counters = lock(&server.counters).clone();
-            Answer::json(&json!({"calls": server.settings().calls, "byKind": counters}))
+            let objects = lock(&server.asked_about).clone();
+            Answer::json(&json!({"calls": server.settings().calls, "byKind": counters, "byObject": objects}))
         }
         ("GET", ["clock"]) => Answer::json(&clock_json(server)),
         ("POST", ["clock"]) => clock(server, call),

@@ -117,6 +117,7 @@ impl Simulator {
             jobs_created: AtomicU64::new(0),
             faults: Faults::default(),
             counters: Mutex::default(),
+            asked_about: Mutex::default(),
             settings: Mutex::new(Settings { daily_limit: config.daily_limit, ..Settings::default() }),
             traffic: Mutex::default(),
             config,
@@ -248,6 +249,8 @@ pub(crate) struct Server {
     pub faults: Faults,
     /// Calls by kind.
     pub counters: Mutex<BTreeMap<String, u64>>,
+    /// Requests by the object that they are about; the parts of a composite call each.
+    pub asked_about: Mutex<BTreeMap<String, u64>>,
     pub settings: Mutex<Settings>,
     pub traffic: Mutex<Vec<Arc<control::TrafficRun>>>,
 }
@@ -280,6 +283,10 @@ impl Server {
 
     pub fn count(&self, kind: &str) {
         *lock(&self.counters).entry(kind.to_owned()).or_default() += 1;
+    }
+
+    pub fn asked_about(&self, object: &str) {
+        *lock(&self.asked_about).entry(object.to_owned()).or_default() += 1;
     }
 }
 

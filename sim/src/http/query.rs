@@ -78,6 +78,7 @@ fn run(
     }
     let snapshot = server.org.snapshot();
     let plan = plan(&parsed, snapshot.catalog(), include_deleted, Door::Rest)?;
+    server.asked_about(&plan.object.name);
     match &plan.output {
         Output::Count => {
             let total = total(&plan, &snapshot)?;
@@ -133,6 +134,7 @@ pub(crate) fn more(server: &Server, call: &Call, locator: &str) -> Reply {
         // A locator belongs to its session (rest.md 1.9).
         return reply::error(StatusCode::UNAUTHORIZED, "INVALID_SESSION_ID", "Session expired or invalid");
     }
+    server.asked_about(&open.plan.object.name);
     page_of(server, open, Some(id.to_owned()), offset).unwrap_or_else(|error| reply::soql_error(&error))
 }
 

@@ -171,7 +171,10 @@ fn plain(server: &Server, call: &Call, version: &str, path: &[&str]) -> Reply {
 
 fn with_object(server: &Server, name: &str, work: impl FnOnce(&Arc<ObjectDef>) -> Reply) -> Reply {
     match server.org.object(name) {
-        Ok(object) if server.shows(&object.name) => work(&object),
+        Ok(object) if server.shows(&object.name) => {
+            server.asked_about(&object.name);
+            work(&object)
+        }
         Err(_) => match tooling::change_event_named(&server.org.catalog(), name) {
             Some(event) => work(&Arc::new(event)),
             None => reply::not_found(),

@@ -64,6 +64,7 @@ async fn counters_count_by_kind_and_control_calls_are_free() {
     let counters = control(&wire, "GET", "counters").await.json();
     assert_eq!(counters["calls"], 2);
     assert_eq!((&counters["byKind"]["query"], &counters["byKind"]["describe"]), (&json!(1), &json!(1)));
+    assert_eq!(counters["byObject"], json!({"Account": 2}));
 }
 
 #[tokio::test]
