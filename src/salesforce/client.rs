@@ -35,6 +35,7 @@ pub fn install_tls() {
 }
 
 fn http_client(settings: &SalesforceSettings) -> reqwest::Result<reqwest::ClientBuilder> {
+    install_tls();
     let mut client = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(Duration::from_secs(20))

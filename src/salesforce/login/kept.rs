@@ -75,7 +75,7 @@ impl Login {
                 return Ok(grant);
             }
             let lock = store.lock()?;
-            if let Some(grant) = self.renew_in_turn(store, lock, refused, &ask)? {
+            if let Some(grant) = self.renew_in_turn(store, lock, refused, ask)? {
                 return Ok(grant);
             }
             tracing::warn!(
