@@ -79,14 +79,19 @@ impl Deletions {
         self.next_at = Instant::now();
     }
 
-    /// Asks if it is time to; `polled_to` bounds the answer. Trouble here does not hold up what is followed: the
-    /// stretch is asked for again later.
+    /// Asks if it is time to; `polled_to` bounds the answer. Trouble here does not hold up what is followed, nor does a day
+    /// whose calls are short: the stretch is asked for again later.
     pub async fn due(&mut self, client: &Client, position: &Position, polled_to: Stamp) -> Option<Found> {
         if Instant::now() < self.next_at {
             return None;
         }
-        match self.ask(client, position, polled_to).await {
+        match self.ask(&client.without_waiting(), position, polled_to).await {
             Ok(found) => found,
+            Err(error) if error.kind() == Kind::ApiLimitReached => {
+                self.next_at = Instant::now() + client.stretched(Purpose::Deletions, self.interval) / 4;
+                tracing::debug!(object = position.object, %error, "deletions are asked for when there are calls for it");
+                None
+            }
             Err(error) => {
                 self.refused(&position.object, &error);
                 None

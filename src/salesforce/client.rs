@@ -235,6 +235,12 @@ impl Client {
         Self { pace: Arc::new(pace), ..self.clone() }
     }
 
+    /// The same login for what is left for later where the day's calls are short: `api-limit-reached` instead of a wait.
+    #[must_use]
+    pub fn without_waiting(&self) -> Self {
+        self.with_pace(Pace { wait_for_allowance: false, ..Pace::clone(&self.pace) })
+    }
+
     /// Calls and allowance are told to this board from now on.
     pub fn report_to(&self, board: &Arc<Board>) {
         self.shared.governor.report_to(board);

@@ -12,14 +12,13 @@ use tokio::time::Instant;
 use super::super::company::Seats;
 use super::super::{Calls, Purpose};
 use super::account::{Account, limit_of};
+use super::bucket::Bucket;
 use super::classes::{Class, Counts, Work};
 use crate::domain::Stamp;
 use crate::status::WaitingReport;
 
 /// A load that was asked for within this part of a day counts as work that is there.
 const LOADS_PART: u32 = 24;
-/// Loads may spend this part of a day's calls at once; the rest comes evenly.
-const AT_ONCE: f64 = 0.5;
 /// Before the org told its maximum an account has one call, and one more in this part of a day.
 const FIRST_CALLS_PART: i64 = 1_440;
 /// How quickly the measure of what polls cost forgets.
@@ -49,8 +48,7 @@ pub(super) struct Books {
     pub closed_until: Option<Instant>,
     pub closed_times: u32,
     pub waiting: BTreeMap<Purpose, WaitingReport>,
-    /// Calls that loads may make now, and since when that is so.
-    for_loads: Option<(f64, i64)>,
+    for_loads: Bucket,
     last_load_ms: Option<i64>,
     now_ms: i64,
     poll_calls: f64,
@@ -78,7 +76,7 @@ impl Books {
             closed_until: None,
             closed_times: 0,
             waiting: BTreeMap::new(),
-            for_loads: None,
+            for_loads: Bucket::default(),
             last_load_ms: None,
             now_ms: 0,
             poll_calls: 0.0,
@@ -189,15 +187,15 @@ impl Books {
         if let (Some(limit), Some(maximum)) = (self.limit(), self.maximum)
             && !self.accounts.is_empty()
         {
-            let (work, spent) = (self.work(seats), self.spent());
-            let room = work.room(class, limit, &spent);
+            let work = self.work(seats);
+            let room = work.room(class, limit);
             let paced = match class {
-                Class::Load => self.pause_of_loads(work.for_loads(limit), now_ms),
+                Class::Load => self.for_loads.pause(work.for_loads(limit), limit, self.day, now_ms),
                 _ => None,
             };
             if room == 0 || paced.is_some() {
                 let wait = if room == 0 { self.next_release(now_ms) } else { paced.unwrap_or_default() };
-                let own: u64 = spent.iter().sum();
+                let own: u64 = work.spent.iter().sum();
                 let because = format!(
                     "{own} calls of the last 24 hours are ours, of {limit} of the org's {maximum} that are our share (`budget.daily_share`); the rest is kept for work that goes first, or comes bit by bit"
                 );
@@ -224,8 +222,8 @@ impl Books {
         if let Some(account) = self.account(shard) {
             account.spend(class, now_ms);
         }
-        if let (Class::Load, Some((calls, _))) = (class, &mut self.for_loads) {
-            *calls -= 1.0;
+        if class == Class::Load {
+            self.for_loads.take();
         }
         Ok(shard)
     }
@@ -234,19 +232,9 @@ impl Books {
         if let Some(account) = self.account(shard) {
             account.give_back(class);
         }
-        if let (Class::Load, Some((calls, _))) = (class, &mut self.for_loads) {
-            *calls += 1.0;
+        if class == Class::Load {
+            self.for_loads.give_back();
         }
-    }
-
-    /// How long loads have to wait for their next call; none: they need not.
-    fn pause_of_loads(&mut self, a_day: f64, now_ms: i64) -> Option<Duration> {
-        let most = (a_day * AT_ONCE).max(1.0);
-        let per_ms = (a_day * (1.0 - AT_ONCE) / self.day.as_millis().max(1) as f64).max(f64::MIN_POSITIVE);
-        let (calls, since_ms) = self.for_loads.unwrap_or((most, now_ms));
-        let calls = (calls + (now_ms - since_ms).max(0) as f64 * per_ms).min(most);
-        self.for_loads = Some((calls, now_ms));
-        (calls < 1.0).then(|| Duration::from_millis(((1.0 - calls) / per_ms).min(1e12) as u64 + 1))
     }
 
     fn next_release(&self, now_ms: i64) -> Duration {
@@ -291,7 +279,7 @@ impl Books {
     pub fn stretched(&self, purpose: Purpose, interval: Duration, seats: &Seats) -> Duration {
         let Some(limit) = self.limit() else { return interval };
         let work = self.work(seats);
-        if purpose == Purpose::Refetch && !work.readings_are_short(limit, &self.spent()) {
+        if purpose == Purpose::Refetch && !work.readings_are_short(limit) {
             return interval;
         }
         work.stretched(purpose, interval, limit, self.day)
@@ -313,6 +301,7 @@ impl Books {
             calls_per_poll: calls_per_poll.clamp(0.2, 10.0),
             polls_wanted: seats.polls_a_day(self.day),
             loads: loads || waiting,
+            spent: self.spent(),
         }
     }
 }

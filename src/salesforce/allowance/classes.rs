@@ -65,6 +65,8 @@ pub(super) struct Work {
     pub polls_wanted: f64,
     /// There is a load.
     pub loads: bool,
+    /// Calls of the last day.
+    pub spent: Counts,
 }
 
 impl Work {
@@ -76,10 +78,14 @@ impl Work {
         }
     }
 
-    /// The share that polls may use up: what nobody else has a claim on.
-    fn polls(self) -> f64 {
-        let loads = if self.loads { FOR_LOADS } else { 0.0 };
-        1.0 - FOR_DELETIONS - FOR_DESCRIPTIONS - self.readings() - loads
+    /// The calls of a day that polls may use up: what nobody else has a claim on, nor had. What a load has spent is not there
+    /// again before it is a day old.
+    fn polls(self, limit: f64) -> f64 {
+        let [_, deletions, readings, loads] = self.spent.map(|spent| spent as f64);
+        let loads = loads.max(if self.loads { limit * FOR_LOADS } else { 0.0 });
+        let deletions = deletions.max(limit * FOR_DELETIONS);
+        let readings = readings.max(limit * self.readings());
+        (limit * (1.0 - FOR_DESCRIPTIONS) - deletions - readings - loads).max(1.0)
     }
 
     /// Calls of a day that are kept for each class.
@@ -89,12 +95,13 @@ impl Work {
             return [limit * FOR_DESCRIPTIONS, 0.0, 0.0, 0.0];
         }
         let needed = self.polls_wanted * self.calls_per_poll * SPARE;
-        let polls = (limit * self.polls()).min(needed);
+        let polls = self.polls(limit).min(needed);
         [polls + limit * FOR_DESCRIPTIONS, limit * FOR_DELETIONS, limit * self.readings(), 0.0]
     }
 
-    /// How many calls a class may make now, of `limit` a day of which `spent` are spent.
-    pub fn room(self, class: Class, limit: u64, spent: &Counts) -> u64 {
+    /// How many calls a class may make now, of `limit` a day.
+    pub fn room(self, class: Class, limit: u64) -> u64 {
+        let spent = &self.spent;
         let all: u64 = spent.iter().sum();
         let kept = self.kept(limit);
         let before: f64 = Class::ALL
@@ -112,16 +119,16 @@ impl Work {
     }
 
     /// Whether single records were read so often that the day's calls for it may not last.
-    pub fn readings_are_short(self, limit: u64, spent: &Counts) -> bool {
-        let [_, _, readings, _] = spent;
-        *readings as f64 > limit as f64 * self.readings() / 2.0
+    pub fn readings_are_short(self, limit: u64) -> bool {
+        let [_, _, readings, _] = self.spent;
+        readings as f64 > limit as f64 * self.readings() / 2.0
     }
 
     /// How far apart calls of this purpose have to be, at least `interval`, that a day's calls last for a day.
     pub fn stretched(self, purpose: Purpose, interval: Duration, limit: u64, day: Duration) -> Duration {
         let limit = limit as f64;
         let (calls, a_day) = match purpose {
-            Purpose::Poll => (self.polling as f64 * self.calls_per_poll, limit * self.polls()),
+            Purpose::Poll => (self.polling as f64 * self.calls_per_poll, self.polls(limit)),
             Purpose::Deletions => (self.following as f64, limit * FOR_DELETIONS),
             Purpose::Refetch => {
                 ((self.following - self.polling.min(self.following)) as f64, limit * self.readings())
@@ -160,7 +167,11 @@ mod tests {
     /// Thirty objects that are polled every 30 s, five to a call, and loads beside them.
     fn thirty() -> Work {
         let polls_wanted = 30.0 * DAY.as_secs_f64() / 30.0;
-        Work { following: 30, polling: 30, calls_per_poll: 0.2, polls_wanted, loads: true }
+        Work { following: 30, polling: 30, calls_per_poll: 0.2, polls_wanted, loads: true, spent: [0; 4] }
+    }
+
+    fn room(work: Work, class: Class, spent: Counts) -> u64 {
+        Work { spent, ..work }.room(class, 1_000)
     }
 
     #[test]
@@ -177,26 +188,41 @@ mod tests {
     #[test]
     fn what_is_kept_for_a_class_cannot_be_had_by_those_behind_it() {
         let work = thirty();
-        let nothing = [0; 4];
-        assert_eq!(work.room(Class::Live, 1_000, &nothing), 1_000);
-        let for_loads = work.room(Class::Load, 1_000, &nothing);
+        assert_eq!(room(work, Class::Live, [0; 4]), 1_000);
+        let for_loads = room(work, Class::Load, [0; 4]);
         assert!((200..=300).contains(&for_loads), "{for_loads}");
         // Loads have had all that they can get: everybody before them has its own still.
         let spent = [0, 0, 0, for_loads];
-        assert_eq!(work.room(Class::Load, 1_000, &spent), 0);
-        assert!(work.room(Class::Refetch, 1_000, &spent) >= 50);
-        assert!(work.room(Class::Deletions, 1_000, &spent) >= 100);
-        assert_eq!(work.room(Class::Live, 1_000, &spent), 1_000 - for_loads);
+        assert_eq!(room(work, Class::Load, spent), 0);
+        assert!(room(work, Class::Refetch, spent) >= 50);
+        assert!(room(work, Class::Deletions, spent) >= 100);
+        assert_eq!(room(work, Class::Live, spent), 1_000 - for_loads);
         // What live capture has spent of its own takes nothing from the others.
-        assert_eq!(work.room(Class::Load, 1_000, &[400, 0, 0, 0]), for_loads);
-        assert_eq!(work.room(Class::Live, 1_000, &[700, 100, 50, 150]), 0);
+        assert_eq!(room(work, Class::Load, [400, 0, 0, 0]), for_loads);
+        assert_eq!(room(work, Class::Live, [700, 100, 50, 150]), 0);
+    }
+
+    #[test]
+    fn what_a_load_has_spent_is_not_promised_to_polls_when_it_is_over() {
+        let over = Work { loads: false, ..thirty() };
+        let spent = [356, 30, 0, 185];
+        assert!(room(over, Class::Deletions, spent) >= 70, "deletions have their own still");
+        assert!(room(over, Class::Refetch, spent) >= 50);
+        let interval = |spent| {
+            let work = Work { spent, ..over };
+            work.stretched(Purpose::Poll, Duration::from_secs(1), 1_000, DAY)
+        };
+        assert!(interval([0, 0, 0, 600]) > interval([0; 4]) * 2);
+        // Polls that use up what they may leave everybody else's.
+        let polls = over.polls(1_000.0) as u64 - 185;
+        assert!(room(over, Class::Deletions, [polls, 30, 0, 185]) >= 70);
     }
 
     #[test]
     fn loads_get_nearly_all_where_nothing_is_followed_or_little_is_needed() {
-        assert_eq!(Work::default().room(Class::Load, 1_000, &[0; 4]), 950);
-        let few = Work { following: 1, polling: 1, calls_per_poll: 1.0, polls_wanted: 2_880.0, loads: true };
-        assert!(few.room(Class::Load, 100_000, &[0; 4]) > 70_000);
+        assert_eq!(Work::default().room(Class::Load, 1_000), 950);
+        let few = Work { following: 1, polling: 1, calls_per_poll: 1.0, polls_wanted: 2_880.0, ..thirty() };
+        assert!(few.room(Class::Load, 100_000) > 70_000);
     }
 
     #[test]

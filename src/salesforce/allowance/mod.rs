@@ -7,6 +7,7 @@
 
 mod account;
 mod books;
+mod bucket;
 mod classes;
 mod handle;
 #[cfg(test)]
