@@ -186,3 +186,28 @@ async fn deletions_stay_unpublished_and_unpassed_while_nobody_can_say_whether_th
         (0, Stamp::parse(b"2026-05-19T08:00:00Z"))
     );
 }
+
+#[tokio::test]
+async fn a_poll_does_not_wait_for_the_question_about_deletions_where_calls_are_short() {
+    let (org, mut stage) = scripted(settings()).await;
+    let none = r#"{"deletedRecords":[],"earliestDateAvailable":"2026-05-01T00:00:00.000+0000",
+        "latestDateCovered":"2026-05-19T08:59:00.000+0000"}"#;
+    // Ten calls a day are ours, most of them kept for polls: there is none for a second question.
+    org.on("/deleted/", [reply(200, none).with("sforce-limit-info", "api-usage=1/20")]);
+    org.on("/queryAll?q=", [reply(200, r#"{"totalSize":0,"done":true,"records":[]}"#)]);
+    live_at(&mut stage, "2026-05-19T08:00:00Z");
+    let mut polls = 0;
+    for minute in ["00", "10", "20"] {
+        org.set_date(&format!("Tue, 19 May 2026 09:{minute}:00 GMT"));
+        stage.restart().await;
+        stage.client.fetch_server_time().await.unwrap();
+        let to = Stamp::parse(format!("2026-05-19T09:{minute}:00Z").as_bytes()).unwrap();
+        let caught_up = stage.catch_up(to);
+        tokio::time::timeout(Duration::from_secs(60), caught_up).await.expect("polls go on");
+        let so_far = org.requests("/queryAll?q=").len();
+        assert!(so_far > polls, "{so_far} polls");
+        polls = so_far;
+    }
+    assert_eq!(org.requests("/deleted/").len(), 1);
+    assert!(stage.troubles.is_empty() && stage.errors.is_empty(), "{:?} {:?}", stage.troubles, stage.errors);
+}
