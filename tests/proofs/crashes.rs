@@ -20,7 +20,8 @@ async fn twenty_kills_during_a_load_lose_nothing_and_repeat_nothing() {
     let kafka = "properties: { group.instance.id: proof }";
     let stage = Stage::new(
         org,
-        "[ Account, Invoice__c ]",
+        // An account's new name shows in a formula of its invoices, whose stamps do not move: that is not followed.
+        "[ Account, { name: Invoice__c, fields: { exclude: [ Account_Name__c ] } } ]",
         "capture: poll, poll: { interval: 1s, max_interval: 1s }",
         kafka,
     )
