@@ -5,7 +5,7 @@
 //! takes what is decided now. Reading is over at the end-of-partition event: the last offset is a transaction's marker,
 //! not a record, and compaction leaves holes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -91,13 +91,14 @@ fn read(
 ) -> Result<BTreeMap<i32, Folded>> {
     let cannot = |error| kafka_error(format!("topic {topic} cannot be read"), error);
     let mut folded = BTreeMap::new();
-    let mut open = BTreeSet::new();
+    // Where each partition ended when it was asked. A partition that is written to all the time has no other end.
+    let mut open = BTreeMap::new();
     let mut assignment = TopicPartitionList::new();
     for partition in partitions {
         let (first, end) = end_of(reader, topic, partition)?;
         if first < end {
             assignment.add_partition_offset(topic, partition, Offset::Beginning).map_err(cannot)?;
-            open.insert(partition);
+            open.insert(partition, end);
         }
     }
     reader.assign(&assignment).map_err(cannot)?;
@@ -106,6 +107,9 @@ fn read(
         match reader.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => {
                 progress = Instant::now();
+                if open.get(&message.partition()).is_some_and(|end| message.offset() + 1 >= *end) {
+                    open.remove(&message.partition());
+                }
                 let records: &mut Folded = folded.entry(message.partition()).or_default();
                 let key = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
                 match message.payload() {

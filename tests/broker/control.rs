@@ -1,5 +1,7 @@
 //! The control topic: its size, its settings, what compaction and crashes leave of it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -49,6 +51,30 @@ async fn a_control_topic_that_grew_is_refused_by_the_claim() {
         assert_eq!(error.kind(), Kind::ControlTopicChanged, "{error:?}");
         assert!(error.to_string().contains("was made with 2 partitions and is used with 3"), "{error}");
     }
+    member.membership.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_claim_does_not_wait_until_the_other_shards_are_quiet() {
+    let (settings, _) = pipeline("busy", 2).await;
+    let mut member = Member::join(&settings).await;
+    member.own(2).await;
+    let mut producer = claim(&settings, &member.group(), 1).await.unwrap().producer;
+    let over = Arc::new(AtomicBool::new(false));
+    let writing = std::thread::spawn({
+        let over = over.clone();
+        move || {
+            while !over.load(Ordering::Relaxed) {
+                producer.begin().unwrap();
+                producer.commit(&[record("position/Account", "1")]).unwrap();
+            }
+        }
+    });
+    // It has no layout yet: the others are asked for theirs.
+    let claimed = tokio::time::timeout(Duration::from_secs(60), claim(&settings, &member.group(), 0)).await;
+    over.store(true, Ordering::Relaxed);
+    writing.join().unwrap();
+    claimed.expect("a claim beside a busy shard").unwrap();
     member.membership.leave().await;
 }
 

@@ -36,11 +36,15 @@ async fn load(rows: u64) -> (Stage, u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_million_rows_arrive_once_each_in_the_memory_of_a_tenth_of_them() {
-    let (stage, tenth) = load(100_000).await;
+    let (stage, mut tenth) = load(100_000).await;
     let report = stage.judge_exactly_once("Account", "Account").await;
     assert_eq!(report["operations"], serde_json::json!({ "R": 100_000 }), "{report:#}");
     assert!(report["truth"]["fields_compared"].as_u64().unwrap() >= FIELDS as u64, "{report:#}");
 
+    // It takes seconds, and its peak is a matter of moments: the highest of three is what such a load takes.
+    for _ in 0..2 {
+        tenth = tenth.max(load(100_000).await.1);
+    }
     let rows = 1_000_000;
     let (stage, whole) = load(rows).await;
     assert!(whole < 150, "{whole} MB");
