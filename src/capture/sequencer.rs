@@ -12,7 +12,8 @@
 //!   update or a delete (two saves within one second share a stamp, but not their content).
 //!
 //! A loaded row is dropped if something of its id, and not older, was published: a change that was followed beside
-//! the load, or the row itself in an earlier attempt.
+//! the load, or the row itself in an earlier attempt. Where everything is loaded anew only what was published since that was
+//! decided counts; a row that is older than what was published before is read again by its id.
 //!
 //! Change events come in the order of their commits, so that among themselves only a repetition is dropped. Against a row
 //! that was read (a load, a poll, a repair) the row wins if it is younger; if nobody can tell, the record is read again.
@@ -34,6 +35,8 @@ const NO_ROW: u64 = 0;
 pub struct Sequencer {
     pub(super) object: Arc<ObjectDescription>,
     pub ledger: Ledger,
+    /// While everything is loaded anew: what was published up to this number does not count as loaded. 0: all counts.
+    pub(super) beyond: u64,
     pub(super) sequence: ChangeSequence,
 }
 
@@ -87,7 +90,7 @@ enum Decision {
 
 impl Sequencer {
     pub fn new(object: Arc<ObjectDescription>, ledger: Ledger, sequence: ChangeSequence) -> Self {
-        Self { object, ledger, sequence }
+        Self { object, ledger, beyond: 0, sequence }
     }
 
     pub fn object(&self) -> &Arc<ObjectDescription> {
@@ -116,6 +119,7 @@ impl Sequencer {
         for (row, (id, stamp)) in out.rows.iter().zip(keys) {
             if let Some(newest) = self.ledger.newest(&id)
                 && newest.stamp >= stamp
+                && !(newest.stamp == stamp && self.is_due_again(&newest))
             {
                 // Within one second nobody can tell which is younger; the polls up to the load's end read it again.
                 if newest.stamp > stamp {
@@ -211,11 +215,14 @@ impl Sequencer {
         let Some(cursor) = self.object.cursor else { return Ok(Vec::new()) };
         let mut unclear = Vec::new();
         for (row, (id, stamp)) in rows.iter().zip(self.keys(rows, Some(cursor), Stamp::default())?) {
-            let Some(newest) = self.ledger.newest(&id).filter(|newest| newest.event != 0) else { continue };
+            let Some(newest) = self.ledger.newest(&id) else { continue };
             if reread.contains(&id) {
                 continue;
             }
             let is_unclear = match reading {
+                // Loaded anew, and older than what was published before: by the stamp of a commit, or from a replica that lags.
+                None if self.is_due_again(&newest) => newest.stamp > stamp,
+                _ if newest.event == 0 => false,
                 None => newest.kind == Kind::Live && newest.hash == UNKNOWN && newest.stamp >= stamp,
                 Some(reading) => {
                     let deleted = self.object.is_deleted.and_then(|field| row.value(field)) == Some(b"true");
@@ -228,6 +235,11 @@ impl Sequencer {
             }
         }
         Ok(unclear)
+    }
+
+    /// Whether what was published of a record lacks what everything is loaded anew for.
+    pub(super) fn is_due_again(&self, newest: &Entry) -> bool {
+        self.beyond > 0 && newest.number <= self.beyond
     }
 
     /// The stamp of the row that was published of a live record, if it was read.

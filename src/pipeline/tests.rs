@@ -61,6 +61,7 @@ async fn an_object_that_only_a_glob_asks_for_and_that_nobody_can_read_whole_is_l
             stop: CancellationToken::new(),
             optional: !by_name,
             until: Some(Stamp::default()),
+            arrivals: tokio::sync::watch::Sender::new(Default::default()).subscribe(),
         };
         match task.run().await {
             Ended::Done => assert!(!by_name),

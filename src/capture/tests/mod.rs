@@ -3,6 +3,7 @@
 //! In here: the stage. It keeps what a control partition would keep, so that a test may end a run anywhere and go on
 //! from what was committed, and it checks of every batch that its numbers rise. Beside it, by topic: the tests.
 
+mod anew;
 mod deletions;
 mod loads;
 mod platform_events;
@@ -10,7 +11,7 @@ mod polls;
 mod repairs;
 mod streams;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use tokio::sync::Semaphore;
 use super::ledger::Ledger;
 use super::{CaptureSettings, ObjectCapture, Step};
 use crate::config::{Auth, FieldRules, Method, PollSettings, PubsubSettings, SalesforceSettings, Secret};
-use crate::domain::{ChangeSequence, Notice, Operation, Position, Source, Stamp};
+use crate::domain::{ChangeSequence, Need, Notice, Operation, Position, ReloadReason, Source, Stamp};
 use crate::error::{Kind, Reaction};
 use crate::salesforce::Client;
 use crate::salesforce::scripted::quick;
@@ -37,6 +38,8 @@ struct Published {
     /// Cells by field; none where the batch did not carry the field.
     cells: BTreeMap<String, String>,
     source: Source,
+    /// Topics that are not new do not get it.
+    left_out_elsewhere: bool,
 }
 
 /// An object in capture, and all that came of it.
@@ -52,6 +55,10 @@ struct Stage {
     errors: Vec<crate::Error>,
     /// What was counted without stopping anything.
     troubles: Vec<Kind>,
+    /// A field that comes is read for, as the pipeline has it by default.
+    backfills: bool,
+    /// Field names that the topic knows, and those of them that are committed.
+    fields: [Option<BTreeSet<String>>; 2],
 }
 
 fn settings() -> CaptureSettings {
@@ -80,16 +87,32 @@ impl Stage {
         let last = ChangeSequence::default();
         let (published, notices, errors, troubles) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let object = object.to_owned();
-        Self { client, settings, object, capture, control, published, last, notices, errors, troubles }
+        let (backfills, fields) = (false, [None, None]);
+        Self {
+            client,
+            settings,
+            object,
+            capture,
+            control,
+            published,
+            last,
+            notices,
+            errors,
+            troubles,
+            backfills,
+            fields,
+        }
     }
 
     /// The run ends here; the next one goes on from what was committed.
     async fn restart(&mut self) {
+        self.fields[0] = self.fields[1].clone();
         self.capture = open(&self.client, &self.object, &self.settings, &self.control).await;
     }
 
     /// One step, committed at once; an error is noted.
     async fn step(&mut self) -> Option<Step> {
+        self.note_fields();
         let step = self.capture.next().await;
         self.troubles.extend(self.capture.take_troubles().iter().map(crate::Error::kind));
         let step = match step {
@@ -105,6 +128,7 @@ impl Stage {
             }
         };
         if let Step::Batch { batch, .. } = &step {
+            self.fields[1] = self.fields[0].clone();
             for change in &batch.changes {
                 assert!(change.sequence > self.last);
                 self.last = change.sequence;
@@ -123,6 +147,10 @@ impl Stage {
                     operation: change.operation,
                     cells,
                     source: detail.map_or(batch.source, |detail| detail.source),
+                    left_out_elsewhere: batch
+                        .only
+                        .as_ref()
+                        .is_some_and(|only| only.leaves_out("another", change)),
                 });
             }
             self.notices.extend(batch.notices.iter().cloned());
@@ -134,6 +162,17 @@ impl Stage {
             }
         }
         Some(step)
+    }
+
+    /// What the pipeline's encoders find out before a step: fields that came, remembered with the next batch.
+    fn note_fields(&mut self) {
+        let names = self.capture.description().fields.iter().map(|field| field.name.clone());
+        let now: BTreeSet<String> = names.collect();
+        let known = self.fields[0].replace(now.clone()).unwrap_or_else(|| now.clone());
+        let fields: Vec<String> = now.difference(&known).cloned().collect();
+        if self.backfills && !fields.is_empty() {
+            self.capture.load_anew(vec![Need { fields, ..Need::of(ReloadReason::NewField) }]);
+        }
     }
 
     /// Until everything visible up to `to` is handed over.
