@@ -130,6 +130,7 @@ pub struct ObjectCapture {
     notices: Vec<Notice>,
     /// Reasons to load everything once more that no batch tells of yet.
     needs: Vec<Need>,
+    pinned_fields: Vec<String>,
 }
 
 impl ObjectCapture {
@@ -145,6 +146,7 @@ impl ObjectCapture {
         let now = Instant::now();
         let deletions = Deletions::new(&object, &settings.poll);
         let position = position.unwrap_or_else(|| Position::new(&object.name));
+        let pinned_fields = object.fields.iter().map(|field| field.name.clone()).collect();
         let mut sequencer = Sequencer::new(object, ledger, position.change_seq);
         sequencer.beyond = position.reload.as_ref().map_or(0, |reload| reload.beyond);
         Self {
@@ -177,6 +179,7 @@ impl ObjectCapture {
             poll_page: None,
             notices: Vec::new(),
             needs: Vec::new(),
+            pinned_fields,
         }
     }
 
@@ -196,6 +199,11 @@ impl ObjectCapture {
     /// How many records the ledger remembers.
     pub fn ledger_size(&self) -> usize {
         self.sequencer.ledger.len()
+    }
+
+    /// The fields of the schema so far, whose order stays: that of a description is part of what content hashes say.
+    pub fn set_pinned_fields(&mut self, names: Vec<String>) {
+        self.pinned_fields = names;
     }
 
     /// Registry ids, to stand in the position from the next batch on.
@@ -290,7 +298,7 @@ impl ObjectCapture {
         let since = self.last_modified.clone().filter(|_| !self.describe_anew);
         let describe = client.describe(&object.name, since.as_deref()).await?;
         let described = match &describe {
-            Some(describe) => Some(compile(describe, &self.settings.fields, &object)?),
+            Some(describe) => Some(compile(describe, &self.settings.fields, &self.pinned_fields)?),
             None => None,
         };
         self.metadata = metadata;
@@ -483,9 +491,8 @@ impl ObjectCapture {
 }
 
 /// The description that a describe makes, with the known fields in their places.
-fn compile(describe: &Describe, rules: &FieldRules, known: &ObjectDescription) -> Result<ObjectDescription> {
-    let pinned: Vec<String> = known.fields.iter().map(|field| field.name.clone()).collect();
-    let described = describe.compile(rules, &pinned)?;
+fn compile(describe: &Describe, rules: &FieldRules, pinned: &[String]) -> Result<ObjectDescription> {
+    let described = describe.compile(rules, pinned)?;
     match &described.unsupported {
         Some(reason) => {
             Err(Error::new(Kind::ObjectUnsupported, format!("object {}: {reason}", described.name)))

@@ -139,6 +139,7 @@ impl ObjectTask {
             _ => {
                 let made = Arc::new(self.factory.make(&description).await?);
                 open.capture.set_schema_ids(made.schema_ids());
+                open.capture.set_pinned_fields(self.factory.pinned_fields());
                 open.capture.load_anew(self.factory.take_needs());
                 open.encoders.insert(made).clone()
             }

@@ -158,10 +158,11 @@ impl Describe {
             .filter(|field| is_wanted(&field.name, rules, cursor_name))
             .map(DescribedField::compile)
             .collect();
+        // A name that stands there twice (its type was another once) has its first place, however it is spelled.
         let pinned: HashMap<_, _> =
-            pinned.iter().enumerate().map(|(place, name)| (name.as_str(), place)).collect();
+            pinned.iter().enumerate().rev().map(|(place, name)| (name.to_ascii_lowercase(), place)).collect();
         fields.sort_by_cached_key(|field| {
-            let place = pinned.get(field.name.as_str()).copied().unwrap_or(usize::MAX);
+            let place = pinned.get(&field.name.to_ascii_lowercase()).copied().unwrap_or(usize::MAX);
             (field.name != "Id", place, field.name.clone())
         });
         let index = |name: &str| fields.iter().position(|field| field.name == name);

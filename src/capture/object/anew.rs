@@ -20,17 +20,17 @@ impl ObjectCapture {
         self.needs.extend(needs);
     }
 
-    /// Whether there is anything to load anew: of an object that begins, or whose rows were never asked for, there is not.
-    fn was_loaded(&self) -> bool {
-        self.position.updated_at != Stamp::default() && self.settings.initial_load
-    }
-
     /// Takes up what is needed. Called before anything else is read, so that no batch goes out without it.
     pub(super) fn take_needs(&mut self) {
         for need in std::mem::take(&mut self.needs) {
-            let (object, reason) = (self.description().name.clone(), need.reason.word());
-            if !self.was_loaded() {
-                tracing::info!(%object, reason, fields = ?need.fields, "nothing was loaded so far: it comes with changes");
+            if self.position.updated_at == Stamp::default() {
+                // It begins: all of it is loaded in any case.
+                continue;
+            }
+            if !self.settings.initial_load {
+                let (object, reason, fields) =
+                    (&self.description().name, need.reason.word(), need.fields.join(","));
+                tracing::info!(%object, reason, fields, "rows were never loaded (`initial_load: false`): it comes with changes");
                 continue;
             }
             self.reload(&need);

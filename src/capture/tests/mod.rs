@@ -42,6 +42,13 @@ struct Published {
     left_out_elsewhere: bool,
 }
 
+/// What the pipeline's lineage knows: every field that ever was, in its place, and those that there are.
+#[derive(Clone, Debug, Default)]
+struct Fields {
+    order: Vec<String>,
+    current: BTreeSet<String>,
+}
+
 /// An object in capture, and all that came of it.
 struct Stage {
     client: Client,
@@ -57,8 +64,8 @@ struct Stage {
     troubles: Vec<Kind>,
     /// A field that comes is read for, as the pipeline has it by default.
     backfills: bool,
-    /// Field names that the topic knows, and those of them that are committed.
-    fields: [Option<BTreeSet<String>>; 2],
+    /// Fields that the topic has, and those of them that are committed.
+    fields: [Fields; 2],
 }
 
 fn settings() -> CaptureSettings {
@@ -83,11 +90,11 @@ fn settings() -> CaptureSettings {
 impl Stage {
     async fn new(client: Client, object: &str, settings: CaptureSettings) -> Self {
         let control = BTreeMap::new();
-        let capture = open(&client, object, &settings, &control).await;
+        let capture = open(&client, object, &settings, &control, &[]).await;
         let last = ChangeSequence::default();
         let (published, notices, errors, troubles) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let object = object.to_owned();
-        let (backfills, fields) = (false, [None, None]);
+        let (backfills, fields) = (false, [Fields::default(), Fields::default()]);
         Self {
             client,
             settings,
@@ -107,7 +114,8 @@ impl Stage {
     /// The run ends here; the next one goes on from what was committed.
     async fn restart(&mut self) {
         self.fields[0] = self.fields[1].clone();
-        self.capture = open(&self.client, &self.object, &self.settings, &self.control).await;
+        let pinned = &self.fields[0].order;
+        self.capture = open(&self.client, &self.object, &self.settings, &self.control, pinned).await;
     }
 
     /// One step, committed at once; an error is noted.
@@ -166,11 +174,16 @@ impl Stage {
 
     /// What the pipeline's encoders find out before a step: fields that came, remembered with the next batch.
     fn note_fields(&mut self) {
-        let names = self.capture.description().fields.iter().map(|field| field.name.clone());
-        let now: BTreeSet<String> = names.collect();
-        let known = self.fields[0].replace(now.clone()).unwrap_or_else(|| now.clone());
-        let fields: Vec<String> = now.difference(&known).cloned().collect();
-        if self.backfills && !fields.is_empty() {
+        let known = &mut self.fields[0];
+        let is_first = known.order.is_empty();
+        let names = || self.capture.description().fields.iter().map(|field| field.name.clone());
+        let fields: Vec<String> = names().filter(|name| !known.current.contains(name)).collect();
+        known.current = names().collect();
+        let new: Vec<String> = names().filter(|name| !known.order.contains(name)).collect();
+        known.order.extend(new);
+        let pinned = known.order.clone();
+        self.capture.set_pinned_fields(pinned);
+        if self.backfills && !fields.is_empty() && !is_first {
             self.capture.load_anew(vec![Need { fields, ..Need::of(ReloadReason::NewField) }]);
         }
     }
@@ -228,6 +241,7 @@ async fn open(
     object: &str,
     settings: &CaptureSettings,
     control: &BTreeMap<String, Vec<u8>>,
+    pinned: &[String],
 ) -> ObjectCapture {
     let position = control.get(&Position::key(object)).map(|value| Position::decode(value).unwrap());
     let mut ledger = Ledger::new(object);
@@ -236,7 +250,7 @@ async fn open(
         ledger.restore(key, value).unwrap();
     }
     let describe = client.describe(object, None).await.unwrap().unwrap();
-    let described = describe.compile(&settings.fields, &[]).unwrap();
+    let described = describe.compile(&settings.fields, pinned).unwrap();
     let described = (Arc::new(described), describe.last_modified, client.known_metadata_changes());
     ObjectCapture::new(client, settings.clone(), described, position, ledger)
 }
