@@ -6,8 +6,9 @@
 //! The rule for a polled row, by what the ledger holds as the newest of its id:
 //! - nothing: a deleted row is a delete; a row created within the ledger's reach is an insert (had it been
 //!   published before, its entry would be here); any other is an update.
-//! - a deletion: a deleted row is the same deletion again; a row that is back is an insert, unless it is older than
-//!   the row that the deletion was published from.
+//! - a deletion: a deleted row is the same deletion again, unless it was saved since: then it was back in between, unseen,
+//!   and is deleted once more; a row that is back is an insert, unless it is older than the row that the deletion was
+//!   published from.
 //! - a live row: older stamps are stale, the same stamp with the same content is a repeat, everything else is an
 //!   update or a delete (two saves within one second share a stamp, but not their content).
 //!
@@ -183,6 +184,10 @@ impl Sequencer {
             return Decision::Publish(if is_new { Operation::Insert } else { Operation::Update });
         };
         match (newest.kind, deleted) {
+            // What getDeleted names has a time of its own: a row of the same deletion can bear a younger one.
+            (Kind::Deleted, true) if newest.hash != NO_ROW && stamp > newest.stamp => {
+                Decision::Publish(Operation::Delete)
+            }
             (Kind::Deleted, true) => Decision::Repeated,
             // getDeleted was asked before this row was read: it is back, though its stamp may not have moved.
             (Kind::Deleted, false) if newest.hash == NO_ROW => Decision::Publish(Operation::Insert),
@@ -512,6 +517,31 @@ mod tests {
         assert_eq!(reader.deleted(T2), "D");
         assert_eq!(reader.poll(&[row(T1, OLD, "true", "a")]), "");
         assert_eq!(reader.deleted(T2), "");
+    }
+
+    #[test]
+    fn a_row_that_was_back_unseen_and_is_deleted_again_is_another_deletion() {
+        let mut reader = Reader::new();
+        assert_eq!(reader.poll(&[row(T1, OLD, "true", "a")]), "D");
+        assert_eq!(reader.poll(&[row(T3, OLD, "true", "a")]), "D");
+        assert_eq!(reader.poll(&[row(T3, OLD, "true", "a")]), "");
+        assert_eq!(reader.poll(&[row(T1, OLD, "true", "a")]), "", "nothing steps back");
+
+        // An event gives the moment of the commit, which is no earlier than the save.
+        let id = RecordId::new(ID.as_bytes()).unwrap();
+        let stamp = Stamp::parse(T2.as_bytes()).unwrap();
+        let hash = super::super::ledger::DELETED_BY_EVENT;
+        let mut reader = Reader::new();
+        let entry = Entry { kind: Kind::Deleted, stamp, hash, number: 1, event: 9 };
+        reader.sequencer.ledger.enter(id, entry);
+        assert_eq!(reader.poll(&[row(T1, OLD, "true", "a")]), "");
+        assert_eq!(reader.poll(&[row(T2, OLD, "true", "a")]), "");
+        assert_eq!(reader.poll(&[row(T3, OLD, "true", "a")]), "D");
+
+        // Of what getDeleted named nobody knows the row's stamp.
+        let mut reader = Reader::new();
+        assert_eq!(reader.deleted(T1), "D");
+        assert_eq!(reader.poll(&[row(T3, OLD, "true", "a")]), "");
     }
 
     #[test]
