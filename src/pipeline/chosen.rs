@@ -37,15 +37,18 @@ pub async fn choose(client: &Client, settings: &Settings) -> Result<Vec<Chosen>>
     }
     let client = client.for_purpose(Purpose::Describe);
     let org = client.describe_global().await?;
-    let wanted: Vec<&str> = settings.objects.iter().map(|object| object.name.as_str()).collect();
+    let (wanted, starters) = settings.wanted();
+    let absent = discover::absent(&org, &starters);
+    if !absent.is_empty() {
+        tracing::info!(objects = absent.join(", "), "of `clouds`, the org does not have these");
+    }
     let mut chosen = Vec::new();
-    let choices =
-        discover::choose(&org, &wanted, &settings.exclude).map_err(|error| match discover::first_unknown(
-            &org, &wanted,
-        ) {
+    let choices = discover::choose_with(&org, &wanted, &starters, &settings.exclude).map_err(|error| {
+        match discover::first_unknown(&org, &wanted) {
             Some(entry) => settings.at_entry(entry, error),
             None => error,
-        })?;
+        }
+    })?;
     for choice in choices {
         match choice.obstacle {
             Some(obstacle) if choice.by_name => {
@@ -68,7 +71,7 @@ pub async fn choose(client: &Client, settings: &Settings) -> Result<Vec<Chosen>>
         }
     }
     if chosen.is_empty() {
-        return Err(Error::new(Kind::ConfigInvalid, "no object of the org matches `objects`")
+        return Err(Error::new(Kind::ConfigInvalid, "no object of the org matches `objects` or `clouds`")
             .hint("`sf2kafka discover -c FILE` lists what the org has"));
     }
     refuse_shared_topics(settings, &chosen)?;

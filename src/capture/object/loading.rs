@@ -169,6 +169,7 @@ impl ObjectCapture {
             started_at,
             job,
             locator: None,
+            part: 0,
             after_id: None,
             rows: 0,
             announced: None,
