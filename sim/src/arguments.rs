@@ -31,6 +31,9 @@ pub struct SimulatorArgs {
     /// Records by object: Account=1000,Contact=500
     #[arg(long, value_delimiter = ',', value_parser = object_rows)]
     pub rows: Vec<(String, u64)>,
+    /// So many more custom objects, Bulk0001__c and so on: an org of a thousand
+    #[arg(long, default_value_t = 0)]
+    pub custom_objects: u16,
     /// How many seconds pass in the org for one of ours
     #[arg(long, default_value_t = 1.0)]
     pub clock_rate: f64,
@@ -55,7 +58,8 @@ impl SimulatorArgs {
             clock,
             same_second_group: self.same_second.max(1),
             ..OrgConfig::default()
-        };
+        }
+        .with_custom_objects(self.custom_objects);
         let mut pubsub = PubSubConfig {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), self.grpc_port),
             tls: self.grpc_tls.then(|| TlsConfig::SelfSigned { names: self.grpc_tls_names.clone() }),

@@ -209,7 +209,6 @@ impl Outlook {
     /// its load is over. What `run --once` uses.
     pub fn until_caught_up(&self, loaded: Duration, sharing: &Sharing, pace: &Pace) -> Costs {
         let mut costs = Costs::default();
-        costs.add(Purpose::Describe, 1.0);
         costs.add(Purpose::Load, self.load(pace).calls);
         let first = self.poll.settle + FIRST_WINDOW;
         if self.following == Following::Poll {
@@ -397,16 +396,15 @@ mod tests {
             outlook.until_caught_up(loaded, &Sharing::default(), &Pace::default()).rounded()
         };
         let short = costs(outlook(10), Duration::from_secs(1));
-        let expected =
-            [(Purpose::Describe, 1), (Purpose::Poll, 1), (Purpose::Deletions, 1), (Purpose::Load, 1)];
+        let expected = [(Purpose::Poll, 1), (Purpose::Deletions, 1), (Purpose::Load, 1)];
         assert_eq!(short, Calls::from(expected));
         let long = costs(outlook(10), MINUTE * 3);
         assert_eq!(long[&Purpose::Poll], 7, "at 3 s, then every 30 s, and the last");
         let restarted = Outlook { load: None, behind: MINUTE, ..outlook(10) };
-        let expected = [(Purpose::Describe, 1), (Purpose::Poll, 1), (Purpose::Deletions, 1)];
+        let expected = [(Purpose::Poll, 1), (Purpose::Deletions, 1)];
         assert_eq!(costs(restarted, Duration::ZERO), Calls::from(expected));
         let copied = Outlook { following: Following::None, ..outlook(10) };
-        assert_eq!(costs(copied, MINUTE), Calls::from([(Purpose::Describe, 1), (Purpose::Load, 1)]));
+        assert_eq!(costs(copied, MINUTE), Calls::from([(Purpose::Load, 1)]));
     }
 
     #[test]

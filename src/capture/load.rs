@@ -1,9 +1,10 @@
 //! The full load of an object: pages in a fixed order, each of them whole.
 //!
 //! Comes in: where the load stands (`LoadPosition`). Goes out: pages of rows with the position that is true after
-//! them. Bulk API by default; REST by Id keyset where Bulk refuses or the object is small. A page is checked
-//! against the number of rows that Salesforce announced before it is handed over, so that a broken one is fetched
-//! again and nothing of it was published. The reader runs one page ahead; memory does not grow with rows.
+//! them. Bulk API by default; REST by Id keyset where Bulk refuses or the object is small, and in parts where Salesforce
+//! answers no query over the whole. A page is checked against the number of rows that Salesforce announced before it is
+//! handed over, so that a broken one is fetched again and nothing of it was published. The reader runs one page ahead;
+//! memory does not grow with rows.
 
 use std::sync::Arc;
 
@@ -11,10 +12,10 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::page_size::PageSize;
-use crate::domain::{LoadPosition, ObjectDescription, Rows, Stamp};
+use crate::domain::{LoadPosition, ObjectDescription, Row, RowLayout, Rows, Stamp};
 use crate::error::Kind;
 use crate::salesforce::bulk::{self, Job, PageRequest, PageRows};
-use crate::salesforce::{Client, Purpose, Select};
+use crate::salesforce::{Client, Copying, Parents, Part, Purpose, Select, Statement};
 use crate::{Error, Result};
 
 /// Rows of a query by REST after it ran into Salesforce's time limit; fewer after each further time.
@@ -138,51 +139,183 @@ pub(super) fn live_rows(object: &Arc<ObjectDescription>) -> (Select, bool) {
 async fn read_rest(
     client: &Client,
     object: &Arc<ObjectDescription>,
-    mut position: LoadPosition,
+    position: LoadPosition,
     pages: &mpsc::Sender<Result<LoadPage>>,
 ) -> Result<()> {
-    // None: as many as there are. A query that runs into Salesforce's time limit is cut to fewer rows.
-    let mut limit: Option<u32> = None;
-    loop {
-        let (select, include_deleted) = live_rows(object);
-        let mut select = select.order_by_id();
-        if let Some(id) = &position.after_id {
-            select = select.after_id(id);
+    let copying = Copying::of(&object.name);
+    let mut reading = RestReading { client, object, position, pages, parts: copying.parts() };
+    while let Some(part) = reading.parts.get(reading.position.part as usize) {
+        let more = match &part.parents {
+            Some(parents) => reading.by_parents(part, parents).await?,
+            None => {
+                let limit = if let Copying::RestByRows(rows) = copying { Some(rows) } else { None };
+                reading.by_id(part, limit).await?
+            }
+        };
+        if !more {
+            return Ok(());
         }
-        if let Some(rows) = limit {
-            select = select.limit(rows);
+    }
+    Err(Error::new(Kind::Internal, "a full load stands behind its last part"))
+}
+
+/// A load by REST, part after part.
+struct RestReading<'a> {
+    client: &'a Client,
+    object: &'a Arc<ObjectDescription>,
+    position: LoadPosition,
+    pages: &'a mpsc::Sender<Result<LoadPage>>,
+    parts: &'static [Part],
+}
+
+impl RestReading<'_> {
+    /// Hands a page over, the last of its part if `ends`; false: nothing more is to be read.
+    async fn hand_over(&mut self, rows: Rows, after: Option<String>, ends: bool) -> bool {
+        let position = &mut self.position;
+        position.rows += rows.len() as u64;
+        position.after_id = after.or(position.after_id.take());
+        position.done = ends && position.part as usize + 1 >= self.parts.len();
+        if ends && !position.done {
+            (position.part, position.after_id) = (position.part + 1, None);
         }
-        let mut query = client.query(&select.statement()?, include_deleted);
-        let mut rows_of_query = 0;
+        let server_time = self.client.server_time();
+        let page = LoadPage { rows, position: position.clone(), server_time };
+        self.pages.send(Ok(page)).await.is_ok() && !self.position.done
+    }
+
+    fn select(&self, part: &Part) -> (Select, bool) {
+        let (select, include_deleted) = live_rows(self.object);
+        match part.condition {
+            Some(condition) => (select.condition(condition), include_deleted),
+            None => (select, include_deleted),
+        }
+    }
+
+    /// All rows of a part, in the order of ids. `limit`: rows of a query; none: as many as there are. A query that runs
+    /// into Salesforce's time limit is cut to fewer rows.
+    async fn by_id(&mut self, part: &Part, mut limit: Option<u32>) -> Result<bool> {
         loop {
-            let page = match query.next().await {
-                Ok(Some(page)) => page,
-                // A REST locator dies with its session: go on after the last complete row.
-                Err(error) if error.kind() == Kind::QueryLocatorGone => break,
-                Err(error) if error.kind() == Kind::QueryTimeout && limit != Some(FEWEST_ROWS) => {
-                    limit = Some(limit.map_or(FIRST_LIMIT, |rows| (rows / 5).max(FEWEST_ROWS)));
+            let (select, include_deleted) = self.select(part);
+            let mut select = select.order_by_id();
+            if let Some(id) = &self.position.after_id {
+                select = select.after_id(id);
+            }
+            if let Some(rows) = limit {
+                select = select.limit(rows);
+            }
+            let mut query = self.client.query(&select.statement()?, include_deleted);
+            let mut rows_of_query = 0;
+            loop {
+                let page = match query.next().await {
+                    Ok(Some(page)) => page,
+                    // A REST locator dies with its session: go on after the last complete row.
+                    Err(error) if error.kind() == Kind::QueryLocatorGone => break,
+                    Err(error) if error.kind() == Kind::QueryTimeout && limit != Some(FEWEST_ROWS) => {
+                        limit = Some(limit.map_or(FIRST_LIMIT, |rows| (rows / 5).max(FEWEST_ROWS)));
+                        break;
+                    }
+                    Ok(None) => {
+                        return Err(Error::new(Kind::Internal, "a query ended without a last page"));
+                    }
+                    Err(error) => return Err(error),
+                };
+                let last = page.rows.last().and_then(|row| row.value(self.object.key));
+                let last = last.map(|id| String::from_utf8_lossy(id).into_owned());
+                rows_of_query += page.rows.len() as u64;
+                let ends = page.done && limit.is_none_or(|limit| rows_of_query < u64::from(limit));
+                let page_done = page.done;
+                if !self.hand_over(page.rows, last, ends).await {
+                    return Ok(false);
+                }
+                if ends {
+                    return Ok(true);
+                }
+                if page_done {
                     break;
                 }
-                Ok(None) => {
-                    return Err(Error::new(Kind::Internal, "a query ended without a last page"));
+            }
+        }
+    }
+
+    /// All rows of a part by the ids of their parents. What belongs to one query's parents is one page, whole: a position
+    /// names the last parent, and an order among the rows is not asked of Salesforce.
+    async fn by_parents(&mut self, part: &Part, parents: &Parents) -> Result<bool> {
+        if self.position.after_id.is_none() {
+            self.bound_parents(parents).await?;
+        }
+        let mut at_once = parents.at_once;
+        loop {
+            let ids = self.next_parents(parents, at_once).await?;
+            let ends = ids.len() < at_once as usize;
+            let Some(last) = ids.last().cloned() else {
+                let none = Rows::new(RowLayout::complete(self.object.fields.len()));
+                return Ok(self.hand_over(none, None, true).await);
+            };
+            let (select, include_deleted) = self.select(part);
+            let select = select.of_parents(parents.field, ids.iter().map(String::as_str));
+            let rows = match self.whole(&select.statement()?, include_deleted).await {
+                Ok(rows) => rows,
+                // Nothing of it was handed over.
+                Err(error) if error.kind() == Kind::QueryLocatorGone => continue,
+                Err(error) if error.kind() == Kind::QueryTimeout && at_once > 1 => {
+                    at_once = (at_once / 5).max(1);
+                    continue;
                 }
                 Err(error) => return Err(error),
             };
-            if let Some(id) = page.rows.last().and_then(|row| row.value(object.key)) {
-                position.after_id = Some(String::from_utf8_lossy(id).into_owned());
+            if !self.hand_over(rows, Some(last), ends).await {
+                return Ok(false);
             }
-            rows_of_query += page.rows.len() as u64;
-            position.rows += page.rows.len() as u64;
-            position.done = page.done && limit.is_none_or(|limit| rows_of_query < u64::from(limit));
-            let page_done = page.done;
-            let page =
-                LoadPage { rows: page.rows, position: position.clone(), server_time: client.server_time() };
-            if pages.send(Ok(page)).await.is_err() || position.done {
-                return Ok(());
-            }
-            if page_done {
-                break;
+            if ends {
+                return Ok(true);
             }
         }
+    }
+
+    /// Refuses what would cost more calls than it is worth.
+    async fn bound_parents(&self, parents: &Parents) -> Result<()> {
+        let Some(most) = parents.most else { return Ok(()) };
+        let parent = parents.description();
+        let count = self.client.count(&Select::all(&parent).count()?, true).await?;
+        if count <= most {
+            return Ok(());
+        }
+        let (object, of) = (&self.object.name, parents.object);
+        let what = format!("object {object} takes a call for each {of}, and there are {count} of them");
+        Err(Error::new(Kind::ObjectUnsupported, what))
+    }
+
+    /// Deleted and archived ones too: those that own nothing cost nothing.
+    async fn next_parents(&self, parents: &Parents, most: u32) -> Result<Vec<String>> {
+        let parent = parents.description();
+        let mut select = Select::all(&parent).order_by_id().limit(most);
+        if let Some(id) = &self.position.after_id {
+            select = select.after_id(id);
+        }
+        let rows = self.whole(&select.statement()?, true).await?;
+        let id = |row: Row<'_>| row.value(parent.key).map(|id| String::from_utf8_lossy(id).into_owned());
+        Ok(rows.iter().filter_map(id).collect())
+    }
+
+    /// All pages of a query as one.
+    async fn whole(&self, statement: &Statement, include_deleted: bool) -> Result<Rows> {
+        let mut query = self.client.query(statement, include_deleted);
+        let mut all: Option<Rows> = None;
+        while let Some(page) = query.next().await? {
+            match &mut all {
+                None => all = Some(page.rows),
+                Some(all) => {
+                    for row in page.rows.iter() {
+                        let cells = statement.fields.iter().map(|field| row.cell(*field).unwrap_or_default());
+                        all.push(cells).map_err(|_| {
+                            let object = &statement.object.name;
+                            let what = format!("the rows of one query on {object} are larger than 4 GiB");
+                            Error::new(Kind::RecordTooLarge, what)
+                        })?;
+                    }
+                }
+            }
+        }
+        all.ok_or_else(|| Error::new(Kind::Internal, "a query ended without a page"))
     }
 }

@@ -26,7 +26,8 @@ use super::sequencer::{Sequenced, Sequencer};
 use crate::config::{FieldRules, Method, PollSettings};
 use crate::domain::position::VERSION;
 use crate::domain::{
-    Batch, Capture, ControlRecord, Need, Notice, ObjectDescription, Position, ReplayId, Source, Stamp, State,
+    Batch, Capture, ControlRecord, Described, Need, Notice, ObjectDescription, PinnedDescription, Position,
+    ReplayId, Source, Stamp, State,
 };
 use crate::error::{Kind, Reaction};
 use crate::salesforce::bulk::{self, Job};
@@ -107,6 +108,9 @@ pub struct ObjectCapture {
     last_modified: Option<String>,
     /// `Client::metadata_changes` before the description in hand was asked for.
     metadata: u64,
+    /// The description that a restart is to go by, and whether the control partition does not have it yet.
+    pinned: Arc<ObjectDescription>,
+    pin_due: bool,
     failed_jobs: u32,
     /// Of the load that this process began.
     load_calls: Option<loading::Counted>,
@@ -146,6 +150,7 @@ impl ObjectCapture {
         let now = Instant::now();
         let deletions = Deletions::new(&object, &settings.poll);
         let position = position.unwrap_or_else(|| Position::new(&object.name));
+        let pinned = object.clone();
         let pinned_fields = object.fields.iter().map(|field| field.name.clone()).collect();
         let mut sequencer = Sequencer::new(object, ledger, position.change_seq);
         sequencer.beyond = position.reload.as_ref().map_or(0, |reload| reload.beyond);
@@ -164,6 +169,8 @@ impl ObjectCapture {
             describe_anew: false,
             last_modified,
             metadata,
+            pinned,
+            pin_due: false,
             failed_jobs: 0,
             load_calls: None,
             window_had_changes: false,
@@ -194,6 +201,12 @@ impl ObjectCapture {
     /// What went wrong since the last call without stopping anything.
     pub fn take_troubles(&mut self) -> Vec<Error> {
         std::mem::take(&mut self.deletions.troubles)
+    }
+
+    /// What the description in hand holds for; `written`: the control partition has it.
+    pub fn pin(&mut self, described: Described, written: bool) {
+        self.pin_due = !written;
+        self.position.described = Some(described);
     }
 
     /// How many records the ledger remembers.
@@ -288,15 +301,18 @@ impl ObjectCapture {
         self.describe_due = false;
         self.described_at = Instant::now();
         let client = self.client.for_purpose(Purpose::Describe);
-        let metadata = match self.describe_anew {
-            true => client.known_metadata_changes(),
-            false => client.metadata_changes(self.describe_interval()).await?,
+        // Before the describe: what changes meanwhile is a change to the next question.
+        let (metadata, org) = match self.describe_anew {
+            true => client.known_metadata_state().await,
+            false => client.metadata_state(self.describe_interval()).await?,
         };
         if !self.describe_anew && metadata == self.metadata {
             return Ok(Step::Described);
         }
-        let since = self.last_modified.clone().filter(|_| !self.describe_anew);
-        let describe = client.describe(&object.name, since.as_deref()).await?;
+        let describe = match self.describe_anew {
+            true => client.describe(&object.name, None).await?,
+            false => client.describe_in_company(&object.name, self.last_modified.as_deref()).await?,
+        };
         let described = match &describe {
             Some(describe) => Some(compile(describe, &self.settings.fields, &self.pinned_fields)?),
             None => None,
@@ -305,13 +321,24 @@ impl ObjectCapture {
         if let Some(live) = &mut self.live {
             live.described();
         }
+        if let Some(known) = &mut self.position.described {
+            known.org = org;
+        }
         let (Some(describe), Some(described)) = (describe, described) else { return Ok(Step::Described) };
+        let described = Arc::new(described);
+        if let Some(known) = &mut self.position.described {
+            known.revision = Described::revision_of(&described);
+            known.last_modified.clone_from(&describe.last_modified);
+            // Labels and lengths too: a restart is to write schemas by what was described last.
+            self.pin_due |= described != self.pinned;
+            self.pinned = described.clone();
+        }
         (self.last_modified, self.describe_anew) = (describe.last_modified, false);
         if described.revision == object.revision {
             return Ok(Step::Described);
         }
         tracing::info!(object = %object.name, fields = described.fields.len(), "object described anew");
-        self.sequencer.describe(Arc::new(described));
+        self.sequencer.describe(described);
         // Readers hold queries and layouts of the old description.
         (self.reader, self.load_page, self.poll_page) = (None, None, None);
         if let Some(follow) = &mut self.follow {
@@ -484,6 +511,10 @@ impl ObjectCapture {
         self.position.change_seq = self.sequencer.sequence();
         self.position.updated_at = self.client.server_time();
         let mut records = self.sequencer.ledger.take_records();
+        if std::mem::take(&mut self.pin_due) {
+            let value = Some(PinnedDescription::encode(&self.pinned));
+            records.push(ControlRecord { key: PinnedDescription::key(&self.position.object), value });
+        }
         let key = Position::key(&self.position.object);
         records.push(ControlRecord { key, value: Some(self.position.encode()) });
         records

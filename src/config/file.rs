@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::reader::{Context, Section};
 use super::tree::{self, Place};
-use super::{Settings, connection, objects, platform_events};
+use super::{Settings, clouds, connection, objects, platform_events};
 use crate::error::Kind;
 use crate::{Error, Result};
 
@@ -62,9 +62,9 @@ fn whole(top: &Section<'_>) -> Option<Settings> {
     naming.choice("fields", &[("keep", Some(())), ("single-underscore", None)]);
     naming.finish();
     let mut events = platform_events::listed(top);
-    let chosen = objects::chosen(top, &pipeline, events.is_empty());
+    let clouds = clouds::listed(top);
+    let chosen = objects::chosen(top, &pipeline, &clouds, events.is_empty() && clouds.is_empty());
     platform_events::check_names(top.context(), &mut events, &chosen.objects);
-    top.not_yet(&[("clouds", "list the objects under `objects`; globs such as `et4ae5__*__c` help")]);
     let mut settings = Settings::new(&name?, salesforce?, kafka?, Some(registry?));
     settings.objects = chosen.objects;
     settings.exclude = chosen.exclude;

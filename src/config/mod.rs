@@ -2,9 +2,10 @@
 //!
 //! Comes in: a YAML file, environment, secret files. Goes out: [`Settings`], checked. Never: a secret in a message.
 //! [`load`] goes through `tree` (YAML with positions), `reader` (one key after the other), `file`, `connection`,
-//! `login`, `objects`, `platform_events` (what each key means).
+//! `login`, `objects`, `clouds`, `platform_events` (what each key means).
 
 mod authorities;
+mod clouds;
 mod connection;
 mod duration;
 mod file;
@@ -21,6 +22,7 @@ mod tests;
 mod tree;
 
 pub use authorities::Authorities;
+pub use clouds::Cloud;
 pub use connection::OWN_PROPERTIES;
 pub use duration::parse as parse_duration;
 pub use file::load;

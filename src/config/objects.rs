@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use globset::Glob;
 
+use super::clouds;
 use super::reader::{Context, Section, Text, near};
 use super::tree::{Place, Value};
 use super::{
-    After, CaptureChoice, EnvelopeKind, FieldRules, KeyFormat, Method, ObjectSettings, OnNewField,
+    After, CaptureChoice, Cloud, EnvelopeKind, FieldRules, KeyFormat, Method, ObjectSettings, OnNewField,
     OutputSettings, PollSettings, Settings,
 };
 use crate::domain::name::{is_avro_name, target_object};
@@ -24,7 +25,7 @@ pub(super) struct Chosen {
 }
 
 /// `demanded`: there is nothing else to capture.
-pub(super) fn chosen(top: &Section<'_>, pipeline: &str, demanded: bool) -> Chosen {
+pub(super) fn chosen(top: &Section<'_>, pipeline: &str, clouds: &[(Cloud, Place)], demanded: bool) -> Chosen {
     let context = top.context();
     let defaults = top.section("defaults");
     let base = rules(&defaults, pipeline, ObjectSettings::new(pipeline, ""));
@@ -76,6 +77,10 @@ pub(super) fn chosen(top: &Section<'_>, pipeline: &str, demanded: bool) -> Chose
             context.problem(name.place, message, Some("take one of the two away"));
         }
         chosen.exclude.push(name.text);
+    }
+    for (entry, place) in clouds::entries(clouds, &base, &context.file, &chosen.objects) {
+        chosen.objects.push(entry);
+        chosen.places.push(place);
     }
     chosen
 }
@@ -163,6 +168,7 @@ fn rules(section: &Section<'_>, pipeline: &str, base: ObjectSettings) -> ObjectS
         poll,
         outputs,
         fields: base.fields,
+        cloud: None,
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::{Authorities, Secret};
+use super::{Authorities, Cloud, Secret};
 use crate::Error;
 
 #[derive(Clone, Debug)]
@@ -314,6 +314,8 @@ pub struct ObjectSettings {
     pub poll: PollSettings,
     pub outputs: Vec<OutputSettings>,
     pub fields: FieldRules,
+    /// It comes of `clouds`, not of `objects`: captured if the org has it.
+    pub cloud: Option<Cloud>,
 }
 
 impl ObjectSettings {
@@ -331,6 +333,7 @@ impl ObjectSettings {
             poll: PollSettings::default(),
             outputs: vec![OutputSettings::change_table(pipeline)],
             fields: FieldRules::default(),
+            cloud: None,
         }
     }
 }
@@ -464,6 +467,15 @@ impl Settings {
         let event = |name: &str| PlatformEventSettings { name: name.to_owned(), place: String::new() };
         self.platform_events = names.into_iter().map(event).collect();
         self
+    }
+
+    /// Names and globs of `objects`, and those of `clouds` behind them.
+    pub fn wanted(&self) -> (Vec<&str>, Vec<&str>) {
+        // Entries are in this order: a place behind both lists is a place among them.
+        let own = self.objects.partition_point(|object| object.cloud.is_none());
+        let mut names: Vec<&str> = self.objects.iter().map(|object| object.name.as_str()).collect();
+        let starters = names.split_off(own);
+        (names, starters)
     }
 
     /// An error that this entry of `objects` leads to, with the line it stands in.

@@ -165,7 +165,6 @@ fn a_change_to_one_line_of_a_good_file_is_refused_at_that_line() {
 #[test]
 fn what_a_later_version_brings_is_refused_by_name_and_never_ignored() {
     for more in [
-        "clouds: [sales]",
         "naming: { fields: single-underscore }",
         "defaults: { state: full }",
         "defaults: { method: reload }",
@@ -181,6 +180,36 @@ fn what_a_later_version_brings_is_refused_by_name_and_never_ignored() {
     for entry in ["where: \"A = 1\"", "schedule: '* * * * *'", "fields: { hash: [Email] }"] {
         let (error, _) = refused(&MINIMAL.replace("- Account", &format!("- {{ name: Account, {entry} }}")));
         assert!(error.starts_with("crm.yaml:12:") && error.contains("not available"), "{error}");
+    }
+}
+
+#[test]
+fn clouds_bring_their_objects_behind_the_entries_of_objects_which_go_before_them() {
+    let settings = with("clouds: [ sales, service, sales ]\ndefaults: { poll: { interval: 7s } }\n").unwrap();
+    let (own, starters) = settings.wanted();
+    assert_eq!(own, ["Account"]);
+    assert!(starters.contains(&"Opportunity") && starters.contains(&"Case"), "{starters:?}");
+    assert!(!starters.contains(&"Account"), "it has an entry of its own");
+    let twice: Vec<_> = starters.iter().filter(|name| **name == "Contact").collect();
+    assert_eq!(twice.len(), 1, "it belongs to both clouds");
+    let case = settings.objects.iter().find(|entry| entry.name == "Case").unwrap();
+    assert_eq!((case.cloud, &*case.place), (Some(Cloud::Service), "crm.yaml:13:18"));
+    assert_eq!(case.poll.interval, Duration::from_secs(7));
+
+    let alone = MINIMAL.replace("objects:\n  - Account", "clouds: [ marketing ]\nexclude: [ Account ]");
+    let settings = load_text(&alone).unwrap();
+    let (own, starters) = settings.wanted();
+    assert!(own.is_empty() && starters.contains(&"et4ae5__*__c"));
+    assert!(crate::config::is_glob(starters.last().unwrap()), "names go before globs");
+
+    for (list, message, hint) in [
+        ("[ Service, sales ]", "`Service` is no cloud", "did you mean `service`?"),
+        ("[ sale ]", "`sale` is no cloud", "did you mean `sales`?"),
+        ("[ health ]", "`health` is no cloud", "there are `sales`, `service`, `marketing` and `commerce`"),
+    ] {
+        let (error, advice) = refused(&format!("{MINIMAL}clouds: {list}\n"));
+        assert!(error.contains(message), "{error}");
+        assert!(format!("{error}{advice}").contains(hint), "{error}{advice}");
     }
 }
 

@@ -84,12 +84,12 @@ impl Field {
 }
 
 /// The field a window is cut by (`rest.md` 3.7), an index into `fields`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CursorField(pub usize);
 
 /// An object as the program reads and publishes it. `fields` holds exactly the captured fields, in a stable order
 /// that is the order of columns in queries and of fields in schemas.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectDescription {
     /// API name, as describe spells it: `Invoice__c`.
     pub name: Arc<str>,

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ChangeSequence, Reload, ReplayId, Stamp};
+use super::{ChangeSequence, Described, Reload, ReplayId, Stamp};
 
 pub const VERSION: u32 = 1;
 
@@ -40,7 +40,10 @@ pub struct LoadPosition {
     /// Bulk: locator of the next page to fetch; none: the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locator: Option<String>,
-    /// REST: the last id of the last published page.
+    /// REST: which of its parts is being read, if the object is read in parts; those before it are published.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub part: u32,
+    /// REST: the last id of the last published page; of an object that is read by its parents, the last parent's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after_id: Option<String>,
     /// Rows published so far.
@@ -49,6 +52,10 @@ pub struct LoadPosition {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announced: Option<u64>,
     pub done: bool,
+}
+
+fn is_first(part: &u32) -> bool {
+    *part == 0
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +93,9 @@ pub struct Position {
     /// Registry ids in use, by output topic.
     #[serde(default)]
     pub schema_ids: serde_json::Map<String, serde_json::Value>,
+    /// What the record `description/<Object>` holds for; none: the object is described at the next start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub described: Option<Described>,
     /// Why it stands still, if state is failed: an error code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -111,6 +121,7 @@ impl Position {
             reload: None,
             change_seq: ChangeSequence::default(),
             schema_ids: serde_json::Map::new(),
+            described: None,
             error: None,
             updated_at: Stamp::default(),
         }

@@ -38,17 +38,20 @@ pub async fn choose(client: &Client, settings: &Settings) -> Result<Vec<Chosen>>
     }
     let client = client.for_purpose(Purpose::Describe);
     let org = client.describe_global().await?;
-    let wanted: Vec<&str> = settings.objects.iter().map(|object| object.name.as_str()).collect();
-    let choices =
-        discover::choose(&org, &wanted, &settings.exclude).map_err(|error| match discover::first_unknown(
-            &org, &wanted,
-        ) {
+    let (wanted, starters) = settings.wanted();
+    let absent = discover::absent(&org, &starters);
+    if !absent.is_empty() {
+        tracing::info!(objects = absent.join(", "), "of `clouds`, the org does not have these");
+    }
+    let choices = discover::choose_with(&org, &wanted, &starters, &settings.exclude).map_err(|error| {
+        match discover::first_unknown(&org, &wanted) {
             Some(entry) => settings.at_entry(entry, error),
             None => error,
-        })?;
+        }
+    })?;
     let mut chosen = capturable(choices, settings)?;
     if chosen.is_empty() {
-        return Err(Error::new(Kind::ConfigInvalid, "no object of the org matches `objects`")
+        return Err(Error::new(Kind::ConfigInvalid, "no object of the org matches `objects` or `clouds`")
             .hint("`sf2kafka discover -c FILE` lists what the org has"));
     }
     refuse_shared_topics(settings, &chosen)?;
@@ -60,12 +63,12 @@ pub async fn choose(client: &Client, settings: &Settings) -> Result<Vec<Chosen>>
 /// nothing.
 pub fn select(org: &[ObjectSummary], settings: &Settings) -> Result<Vec<Chosen>> {
     let has = |name: &str| org.iter().any(|object| object.name.eq_ignore_ascii_case(name));
-    let entries = settings.objects.iter().enumerate();
-    let (places, wanted): (Vec<usize>, Vec<&str>) = entries
-        .map(|(place, object)| (place, object.name.as_str()))
-        .filter(|(_, name)| is_glob(name) || has(name))
-        .unzip();
-    let mut choices = discover::choose(org, &wanted, &settings.exclude)?;
+    let (all, starters) = settings.wanted();
+    let kept = all.iter().enumerate().filter(|(_, name)| is_glob(name) || has(name));
+    let (mut places, wanted): (Vec<usize>, Vec<&str>) = kept.map(|(place, name)| (place, *name)).unzip();
+    // Starters count on behind the names.
+    places.extend(all.len()..all.len() + starters.len());
+    let mut choices = discover::choose_with(org, &wanted, &starters, &settings.exclude)?;
     for choice in &mut choices {
         choice.wanted = places.get(choice.wanted).copied().unwrap_or(choice.wanted);
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::CONCURRENT_LOADS;
 use crate::capture::forecast::{Costs, Following, Load, Outlook, Sharing, descriptions};
+use crate::salesforce::survey::SUBREQUESTS_PER_CALL;
 use crate::salesforce::{Pace, Purpose};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -68,10 +69,21 @@ pub fn forecast(start: &Costs, objects: &[Outlook], pace: &Pace) -> Forecast {
     Forecast { load, day, loads, days, takes }
 }
 
+/// Calls that describe so many objects of each shard: they share calls if they are taken up at once.
+pub fn describes(by_shard: impl IntoIterator<Item = usize>) -> f64 {
+    by_shard.into_iter().map(|objects| objects.div_ceil(SUBREQUESTS_PER_CALL)).sum::<usize>() as f64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::PollSettings;
+
+    #[test]
+    fn a_thousand_objects_of_eight_shards_are_described_by_forty_calls() {
+        assert_eq!(describes([125; 8]), 40.0);
+        assert_eq!(describes([1, 0, 26, 25]), 4.0);
+    }
 
     #[test]
     fn loads_that_wait_for_a_place_are_polled_meanwhile() {
@@ -95,7 +107,7 @@ mod tests {
         let (four, eight) = (of(4), of(8));
         assert_eq!(eight.takes, four.takes * 2, "four read at once");
         assert_eq!((four.jobs(), four.rows(), four.bytes()), (4, 8_000_000, 800_000_000));
-        assert_eq!(eight.load.of(Purpose::Describe), 3.0 + 8.0);
+        assert_eq!(eight.load.of(Purpose::Describe), 3.0);
         assert_eq!(eight.load.of(Purpose::Load), four.load.of(Purpose::Load) * 2.0);
         let (first, all) = (four.load.of(Purpose::Poll), eight.load.of(Purpose::Poll));
         assert!(all > first * 2.5, "the other four wait as long again: {first} {all}");
@@ -120,6 +132,6 @@ mod tests {
         let restart = forecast(&Costs::default(), &vec![outlook; 8], &Pace::default());
         let calls = restart.load.rounded();
         assert_eq!(calls[&Purpose::Poll], 2, "{calls:?}");
-        assert_eq!((calls[&Purpose::Describe], calls[&Purpose::Deletions]), (8, 8));
+        assert_eq!((calls.get(&Purpose::Describe), calls[&Purpose::Deletions]), (None, 8));
     }
 }

@@ -1,15 +1,17 @@
-//! Taking an object up: what the control partition holds of it and a describe become a capture.
+//! Taking an object up: what the control partition holds of it and a description become a capture.
 //!
 //! Comes in: the records of a claimed partition. Goes out: an [`ObjectCapture`] that goes on where it stopped. A
-//! record that cannot be read is an error of that object: going on without it would lose or repeat changes.
+//! record that cannot be read is an error of that object: going on without it would lose or repeat changes. The description
+//! is the pinned one if the org says that nothing has changed since, else a describe: with one that is not of now, records
+//! would be read without fields that they have.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::capture::ledger::Ledger;
-use crate::capture::{CaptureSettings, ObjectCapture};
-use crate::domain::{ChangeSequence, Position};
+use crate::capture::{CaptureSettings, DESCRIPTIONS_A_DAY, ObjectCapture};
+use crate::domain::{ChangeSequence, Described, ObjectDescription, PinnedDescription, Position};
 use crate::error::Kind;
 use crate::salesforce::{Client, Purpose};
 use crate::{Error, Result};
@@ -19,6 +21,7 @@ use crate::{Error, Result};
 pub struct Stored {
     pub position: Option<Vec<u8>>,
     pub schema: Option<Vec<u8>>,
+    pub description: Option<Vec<u8>>,
     pub ledger: Vec<(String, Vec<u8>)>,
 }
 
@@ -29,6 +32,7 @@ impl Stored {
         Self {
             position: records.get(&Position::key(object)).cloned(),
             schema: records.get(&schema_key(object)).cloned(),
+            description: records.get(&PinnedDescription::key(object)).cloned(),
             ledger: ledger.map(|(key, value)| (key.clone(), value.clone())).collect(),
         }
     }
@@ -63,19 +67,56 @@ impl Opening {
             ledger.restore(key, value).map_err(|why| self.unreadable(key, &why))?;
         }
         let client = self.client.for_purpose(Purpose::Describe);
-        let metadata = client.known_metadata_changes();
-        let describe = client.describe(&self.name, None).await?.ok_or_else(|| {
+        // Before a describe: what changes meanwhile is a change to the next question.
+        let (metadata, org) = client.metadata_state(client.day() / DESCRIPTIONS_A_DAY).await?;
+        let by = self.described_by(&client);
+        if let Some((object, described)) = self.pinned(position.as_ref(), &by, org.as_deref()) {
+            tracing::debug!(object = %self.name, "described as it was when it was last followed");
+            let object = (Arc::new(object), described.last_modified.clone(), metadata);
+            let mut capture =
+                ObjectCapture::new(&self.client, self.settings.clone(), object, position, ledger);
+            capture.pin(described, true);
+            return Ok(capture);
+        }
+        let describe = client.describe_in_company(&self.name, None).await?.ok_or_else(|| {
             Error::new(
                 Kind::ReplyUnreadable,
                 format!("object {}: an unconditional describe came empty", self.name),
             )
         })?;
-        let described = describe.compile(&self.settings.fields, &pinned)?;
-        if let Some(reason) = &described.unsupported {
+        let object = describe.compile(&self.settings.fields, &pinned)?;
+        if let Some(reason) = &object.unsupported {
             return Err(Error::new(Kind::ObjectUnsupported, format!("object {}: {reason}", self.name)));
         }
-        let object = (Arc::new(described), describe.last_modified, metadata);
-        Ok(ObjectCapture::new(&self.client, self.settings.clone(), object, position, ledger))
+        let last_modified = describe.last_modified;
+        let revision = Described::revision_of(&object);
+        let described = Described { revision, by, org, last_modified: last_modified.clone() };
+        let object = (Arc::new(object), last_modified, metadata);
+        let mut capture = ObjectCapture::new(&self.client, self.settings.clone(), object, position, ledger);
+        capture.pin(described, false);
+        Ok(capture)
+    }
+
+    /// The pinned description, if it is what a describe would give now.
+    fn pinned(
+        &self,
+        position: Option<&Position>,
+        by: &str,
+        org: Option<&str>,
+    ) -> Option<(ObjectDescription, Described)> {
+        let described = position?.described.clone()?;
+        if described.by != by || org.is_none() || described.org.as_deref() != org {
+            return None;
+        }
+        let object = PinnedDescription::decode(self.stored.description.as_ref()?)?;
+        (*object.name == *self.name && Described::revision_of(&object) == described.revision)
+            .then_some((object, described))
+    }
+
+    /// A hash over what a description depends on beside the org's metadata.
+    fn described_by(&self, client: &Client) -> String {
+        let rules = format!("{} {:?}", client.describer(), self.settings.fields);
+        format!("{:016x}", xxhash_rust::xxh3::xxh3_64(rules.as_bytes()))
     }
 
     /// Whether anything was ever published of it.

@@ -22,6 +22,7 @@ use super::allowance::{Allowance, Governor};
 use super::clock::ServerClock;
 use super::company::{Company, Seat, Seats};
 use super::describe::Metadata;
+use super::describing::Describing;
 use super::fault::{Area, Cure, Fault};
 use super::login::origin_of;
 use super::login::place::SharedStore;
@@ -169,6 +170,7 @@ struct Shared {
     governor: Arc<Governor>,
     company: Arc<Company>,
     metadata: Metadata,
+    describing: Describing,
     clock: ServerClock,
     maintenance: Maintenance,
 }
@@ -207,10 +209,10 @@ impl Client {
             .await
             .map_err(|fault| fault.into_error(&format!("login at {}", origin_of(&settings.login_origin))))?;
         let company = Arc::new(Company::new(seats));
-        let metadata = Metadata::default();
+        let (metadata, describing) = (Metadata::default(), Describing::default());
         let maintenance = Maintenance::new("REST and Bulk API");
         let clock = ServerClock::default();
-        let shared = Shared { http, sessions, governor, company, metadata, clock, maintenance };
+        let shared = Shared { http, sessions, governor, company, metadata, describing, clock, maintenance };
         let client =
             Self { shared: Arc::new(shared), pace: Arc::new(pace), purpose: Purpose::Check, tally: None };
         client.fetch_server_time().await?;
@@ -387,6 +389,10 @@ impl Client {
 
     pub(super) fn metadata(&self) -> &Metadata {
         &self.shared.metadata
+    }
+
+    pub(super) fn describing(&self) -> &Describing {
+        &self.shared.describing
     }
 
     pub(super) fn company(&self) -> &Arc<Company> {

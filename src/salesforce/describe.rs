@@ -20,7 +20,7 @@ use crate::error::{Error, Kind, Result};
 
 use super::fault::{Area, Fault};
 use super::transport::Call;
-use super::{Client, Purpose, restrictions};
+use super::{Client, Copying, Purpose, restrictions};
 
 /// One object of describeGlobal.
 #[derive(Clone, Debug, Deserialize)]
@@ -118,6 +118,9 @@ struct DescribedField {
     deprecated_and_hidden: bool,
 }
 
+/// Rises when [`Describe::compile`] makes something else of the same answer: what was compiled before is compiled anew.
+const COMPILED: u32 = 1;
+
 /// Fields that the program itself goes by: no rule leaves them out.
 const ALWAYS: &[&str] = &["Id", "CreatedDate", "IsDeleted"];
 /// In the order of preference (`rest.md` 3.7).
@@ -192,7 +195,7 @@ impl Describe {
     /// Both flags count: a cursor that cannot be filtered or sorted gives no rows.
     fn cursor_name(&self) -> Option<&'static str> {
         let object = self.object.summary.name.as_str();
-        if !restrictions::has_windows(object) {
+        if !restrictions::has_windows(object) || !Copying::of(object).has_windows() {
             return None;
         }
         let fits = |name: &&&str| {
@@ -280,7 +283,13 @@ impl Client {
     /// All objects that the user may see, as the org spells them.
     pub async fn describe_global(&self) -> Result<Vec<ObjectSummary>> {
         let mut watch = self.metadata().watch.lock().await;
-        Ok(self.list_objects(&mut watch, false).await?.unwrap_or_default().to_vec())
+        let before = watch.asked_at.map(|_| watch.last_modified.clone());
+        let objects = self.list_objects(&mut watch, false).await?.unwrap_or_default();
+        if before.is_some_and(|before| before.is_none() || before != watch.last_modified) {
+            // Whoever asks next with this answer's stamp would hear of no change.
+            self.metadata().changes.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(objects.to_vec())
     }
 
     /// The same as they were listed last, by whomever; without a call.
@@ -304,6 +313,29 @@ impl Client {
     /// The same number as far as it is known without a call.
     pub fn known_metadata_changes(&self) -> u64 {
         self.metadata().changes.load(Ordering::Relaxed)
+    }
+
+    /// The same as [`Self::metadata_changes`], and the `Last-Modified` of the list of objects that goes with it: of what
+    /// is described after this call nothing is older. None: it is not known, or so young that more may change with it.
+    pub async fn metadata_state(&self, interval: Duration) -> Result<(u64, Option<String>)> {
+        self.metadata_changes(interval).await?;
+        Ok(self.known_metadata_state().await)
+    }
+
+    /// The same as far as it is known without a call.
+    pub async fn known_metadata_state(&self) -> (u64, Option<String>) {
+        // Both move while the lock is held.
+        let watch = self.metadata().watch.lock().await;
+        (self.known_metadata_changes(), watch.last_modified.clone())
+    }
+
+    /// All that a description depends on beside the org's metadata: who asks, in which version of the API, and what this
+    /// program makes of an answer.
+    pub fn describer(&self) -> String {
+        let session = self.sessions().current();
+        let user = session.user_id.clone().unwrap_or_default();
+        let (program, version) = (env!("CARGO_PKG_VERSION"), &self.settings().api_version);
+        format!("{program}/{COMPILED}/{version}/{}/{user}", session.org_id)
     }
 
     /// None: nothing has changed since the list was last read.

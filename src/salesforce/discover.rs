@@ -29,6 +29,17 @@ pub struct Choice {
 /// `wanted`: names and globs; `exclude`: globs, taken off afterwards. In the order of `wanted`, then by name. An
 /// exact name that the org does not have (or the user may not see) is an error that says which names are near.
 pub fn choose(org: &[ObjectSummary], wanted: &[&str], exclude: &[String]) -> Result<Vec<Choice>> {
+    choose_with(org, wanted, &[], exclude)
+}
+
+/// The same, and of `starters` (names and globs too) what the org has and nothing else chose; their places count on behind
+/// those of `wanted`.
+pub fn choose_with(
+    org: &[ObjectSummary],
+    wanted: &[&str],
+    starters: &[&str],
+    exclude: &[String],
+) -> Result<Vec<Choice>> {
     let by_name: HashMap<String, &ObjectSummary> =
         org.iter().map(|object| (object.name.to_ascii_lowercase(), object)).collect();
     let excluded = exclude.iter().map(|pattern| glob(pattern)).collect::<Result<Vec<_>>>()?;
@@ -52,8 +63,10 @@ pub fn choose(org: &[ObjectSummary], wanted: &[&str], exclude: &[String]) -> Res
             None => return Err(unknown(wanted, org)),
         }
     }
-    for (place, wanted) in wanted.iter().enumerate().filter(|(_, wanted)| is_glob(wanted)) {
-        let glob = glob(wanted)?;
+    let globs = wanted.iter().enumerate().filter(|(_, wanted)| is_glob(wanted));
+    let starters = starters.iter().enumerate().map(|(place, starter)| (wanted.len() + place, starter));
+    for (place, pattern) in globs.chain(starters) {
+        let glob = glob(pattern)?;
         for object in org.iter().filter(|object| glob.is_match(&object.name)) {
             take(object, place, false);
         }
@@ -67,6 +80,13 @@ pub fn choose(org: &[ObjectSummary], wanted: &[&str], exclude: &[String]) -> Res
 pub fn first_unknown(org: &[ObjectSummary], wanted: &[&str]) -> Option<usize> {
     let known = |wanted: &str| org.iter().any(|object| object.name.eq_ignore_ascii_case(wanted));
     wanted.iter().position(|wanted| !is_glob(wanted) && !known(wanted))
+}
+
+/// Those of the starters that meet no object of the org.
+pub fn absent<'a>(org: &[ObjectSummary], starters: &[&'a str]) -> Vec<&'a str> {
+    let meets =
+        |starter: &str| glob(starter).is_ok_and(|glob| org.iter().any(|object| glob.is_match(&object.name)));
+    starters.iter().copied().filter(|starter| !meets(starter)).collect()
 }
 
 fn is_glob(text: &str) -> bool {
@@ -183,6 +203,18 @@ mod tests {
         let vote = choose(&org, &["Vote"], &[]).unwrap();
         assert!(vote.first().unwrap().obstacle.is_some());
         assert!(choose(&org, &["Nothing*"], &[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn starters_bring_what_the_org_has_and_nothing_else_chose() {
+        let org = org(&["Account", "Case", "Contact", "et4ae5__Send__c", "AccountShare"]);
+        let starters = ["Account", "Case", "Quote", "et4ae5__*__c", "x__*"];
+        let chosen = choose_with(&org, &["Acc*", "Contact"], &starters, &["*Share".to_owned()]).unwrap();
+        let of: Vec<_> = chosen.iter().map(|choice| (&*choice.name, choice.wanted, choice.by_name)).collect();
+        let expected =
+            [("Account", 0, false), ("Contact", 1, true), ("Case", 3, false), ("et4ae5__Send__c", 5, false)];
+        assert_eq!(of, expected);
+        assert_eq!(absent(&org, &starters), ["Quote", "x__*"]);
     }
 
     #[test]

@@ -7,10 +7,6 @@
 /// Queryable only with a filter that a full read cannot have.
 const NEED_FILTER: &[(&str, &str)] = &[
     ("ApexTypeImplementor", "a filter on its key columns"),
-    ("CollaborationGroupRecord", "a filter by one Id, CollaborationGroupId or Record"),
-    ("ContentDocumentLink", "a filter by ContentDocumentId or LinkedEntityId"),
-    ("ContentFolderItem", "a filter by Id or ParentContentFolderId"),
-    ("ContentFolderMember", "a filter by Id, ChildRecordId or ParentContentFolderId"),
     ("ContentHubItem", "a filter by Id, ExternalId or ContentHubRepositoryId"),
     ("ContentVersionRenditionContent", "a filter by ContentVersionId"),
     ("DataStatistics", "a filter by StatType"),
@@ -21,7 +17,6 @@ const NEED_FILTER: &[(&str, &str)] = &[
     ("FlowTestView", "a filter on its key columns"),
     ("FlowVariableView", "a filter on its key columns"),
     ("FlowVersionView", "a filter on its key columns"),
-    ("IdeaComment", "a filter by CommunityId, IdeaId or Id"),
     ("OwnerChangeOptionInfo", "a filter on its key columns"),
     ("PicklistValueInfo", "a filter on its key columns"),
     ("RelatedListColumnDefinition", "a filter on its key columns"),
@@ -50,7 +45,7 @@ const NOT_WHOLE: &[(&str, &str)] = &[
     ("UserProfileFeed", "Salesforce answers at most 1,000 of its rows"),
 ];
 
-/// The Bulk API refuses them, REST does not.
+/// The Bulk API refuses them, or is of no use because every query must name parents (`copying`).
 const NOT_IN_BULK: &[&str] = &[
     "AcceptedEventRelation",
     "AccountBrandShare",
@@ -65,11 +60,15 @@ const NOT_IN_BULK: &[&str] = &[
     "CaseTeamTemplateMember",
     "CaseTeamTemplateRecord",
     "ChannelProgramLevelShare",
+    "CollaborationGroupRecord",
+    "ContentDocumentLink",
     "ContentFolderItem",
+    "ContentFolderMember",
     "ContractStatus",
     "DeclinedEventRelation",
     "EventWhoRelation",
     "FieldSecurityClassification",
+    "IdeaComment",
     "KnowledgeArticle",
     "KnowledgeArticleVersion",
     "KnowledgeArticleVersionHistory",
@@ -149,7 +148,8 @@ pub(super) fn in_bulk(name: &str) -> bool {
     let metadata =
         name.len() > 5 && name.get(name.len() - 5..).is_some_and(|end| end.eq_ignore_ascii_case("__mdt"));
     let tag = name.ends_with("__Tag");
-    !metadata && !tag && !NOT_IN_BULK.iter().any(|listed| listed.eq_ignore_ascii_case(name))
+    let article = name.ends_with("__kav");
+    !metadata && !tag && !article && !NOT_IN_BULK.iter().any(|listed| listed.eq_ignore_ascii_case(name))
 }
 
 /// Whether a window by a date field finds all changes.

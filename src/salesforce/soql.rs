@@ -114,6 +114,18 @@ impl Select {
         self
     }
 
+    /// The rows of these parents, whose ids `field` holds. One id is named by `=`: some objects take no list.
+    #[must_use]
+    pub fn of_parents<'a>(mut self, field: &str, ids: impl IntoIterator<Item = &'a str>) -> Self {
+        let list: Vec<String> = ids.into_iter().map(quoted).collect();
+        match list.as_slice() {
+            [] => self.problem = Some("a list of parents is empty".to_owned()),
+            [one] => self.conditions.push(format!("{field} = {one}")),
+            list => self.conditions.push(format!("{field} IN ({})", list.join(","))),
+        }
+        self
+    }
+
     /// By cursor field, then id.
     #[must_use]
     pub fn order_by_cursor(mut self) -> Self {

@@ -18,9 +18,11 @@ use super::page::{Columns, decode};
 use super::query::{Composite, QUERIES_PER_CALL, total_size};
 use super::{Client, Statement};
 
-/// Describes are large and are made one after another within a call: few enough that nobody waits long for one call.
-const DESCRIBES_PER_CALL: usize = 7;
-const SUBREQUESTS_PER_CALL: usize = 25;
+/// Describes are large and are made one after another within a call: as few as go without another round of calls, so that
+/// nobody waits long for one.
+const FEW_DESCRIBES: usize = 7;
+/// The most that one composite call holds (`rest.md` 3.8).
+pub const SUBREQUESTS_PER_CALL: usize = 25;
 /// Calls under way at once; the client's own bound stands above it.
 const CONCURRENT: usize = 8;
 
@@ -38,17 +40,31 @@ struct Sub {
 }
 
 impl Client {
-    /// Describes, one for each name.
+    /// Describes, one for each name: 1,000 objects by 40 calls.
     pub async fn describe_many(&self, names: &[&str]) -> Vec<Result<Describe>> {
-        let subs = names.iter().map(|name| {
-            let path: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
-            Sub {
-                what: format!("describing {name}"),
-                path: self.data_path(&format!("/sobjects/{path}/describe")),
-            }
-        });
-        self.ask_many(Area::Describe, subs.collect(), DESCRIBES_PER_CALL, |_, body| Describe::read(body))
-            .await
+        self.describe_telling(names, |_| {}).await
+    }
+
+    /// The same; `answered` is told of each call how many objects it was about.
+    pub async fn describe_telling(&self, names: &[&str], answered: impl Fn(usize)) -> Vec<Result<Describe>> {
+        let subs = names.iter().map(|name| self.describe_sub(name));
+        let per_call = describes_per_call(names.len());
+        let read = |_: usize, body: &[u8]| Describe::read(body);
+        self.ask_many(Area::Describe, subs.collect(), per_call, read, answered).await
+    }
+
+    /// Describes by one call, for up to 25 names.
+    pub(super) async fn describe_together(&self, names: &[&str]) -> Vec<Result<Describe>> {
+        let subs: Vec<Sub> = names.iter().map(|name| self.describe_sub(name)).collect();
+        self.ask_together(Area::Describe, 0, &subs, &|_, body| Describe::read(body)).await
+    }
+
+    fn describe_sub(&self, name: &str) -> Sub {
+        let path: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
+        Sub {
+            what: format!("describing {name}"),
+            path: self.data_path(&format!("/sobjects/{path}/describe")),
+        }
     }
 
     /// The first rows of each statement, by queryAll, as polls ask.
@@ -64,7 +80,7 @@ impl Client {
                 columns.get(place).ok_or_else(|| Fault::unreadable("an answer without question"))?;
             decode(body, columns).map(|decoded| Sample { rows: decoded.rows })
         };
-        self.ask_many(Area::Query, subs.collect(), QUERIES_PER_CALL, read).await
+        self.ask_many(Area::Query, subs.collect(), QUERIES_PER_CALL, read, |_| {}).await
     }
 
     /// Counts: statements made by `Select::count`, asked by queryAll.
@@ -72,7 +88,8 @@ impl Client {
         let subs = statements
             .iter()
             .map(|soql| Sub { what: "counting rows".to_owned(), path: self.query_path(soql, true) });
-        self.ask_many(Area::Query, subs.collect(), QUERIES_PER_CALL, |_, body| total_size(body)).await
+        let read = |_: usize, body: &[u8]| total_size(body);
+        self.ask_many(Area::Query, subs.collect(), QUERIES_PER_CALL, read, |_| {}).await
     }
 
     /// Whether getDeleted answers for these objects, asked for the five minutes before `end`.
@@ -90,25 +107,31 @@ impl Client {
                 minute(end)
             )),
         });
-        self.ask_many(Area::Deleted, subs.collect(), SUBREQUESTS_PER_CALL, |_, _| Ok(())).await
+        let read = |_: usize, _: &[u8]| Ok(());
+        self.ask_many(Area::Deleted, subs.collect(), SUBREQUESTS_PER_CALL, read, |_| {}).await
     }
 
-    /// `read` takes the place of the question and the body of a successful answer.
+    /// `read` takes the place of the question and the body of a successful answer; `answered` the size of each call.
     async fn ask_many<T>(
         &self,
         area: Area,
         subs: Vec<Sub>,
         per_call: usize,
         read: impl Fn(usize, &[u8]) -> Result<T, Fault>,
+        answered: impl Fn(usize),
     ) -> Vec<Result<T>> {
         // As many calls as are needed, each about as long as the others.
         let calls = subs.len().div_ceil(per_call).max(1);
         let size = subs.len().div_ceil(calls).max(1);
         let pieces: Vec<(usize, &[Sub])> =
             subs.chunks(size).enumerate().map(|(piece, subs)| (piece * size, subs)).collect();
-        let read = &read;
+        let (read, answered) = (&read, &answered);
         futures_util::stream::iter(pieces)
-            .map(|(first, subs)| async move { self.ask_together(area, first, subs, read).await })
+            .map(|(first, subs)| async move {
+                let answers = self.ask_together(area, first, subs, read).await;
+                answered(subs.len());
+                answers
+            })
             .buffered(CONCURRENT)
             .flat_map(futures_util::stream::iter)
             .collect()
@@ -170,9 +193,15 @@ impl Client {
     }
 }
 
+/// All calls are under way at once if the objects are few; more objects fill their calls instead of taking more.
+fn describes_per_call(objects: usize) -> usize {
+    objects.div_ceil(CONCURRENT).clamp(FEW_DESCRIBES, SUBREQUESTS_PER_CALL)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::scripted::{Org, refuse, reply};
+    use super::describes_per_call;
     use serde_json::json;
 
     use crate::error::Kind;
@@ -200,5 +229,10 @@ mod tests {
             "{counted:?}"
         );
         assert_eq!(org.requests("/composite").len(), 2);
+    }
+    #[test]
+    fn a_thousand_objects_are_described_by_forty_calls_and_fifty_by_eight() {
+        let calls = |objects: usize| objects.div_ceil(describes_per_call(objects));
+        assert_eq!([1, 7, 8, 50, 100, 200, 1_000, 1_001].map(calls), [1, 1, 2, 8, 8, 8, 40, 41]);
     }
 }

@@ -17,6 +17,7 @@ mod plan;
 mod platform_events;
 mod publishing;
 mod registry;
+mod restarts;
 mod roads;
 mod salesforce_faults;
 mod secrecy;

@@ -7,7 +7,10 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 use sf2kafka::capture::ledger::{Entry, Kind, Ledger, RecordId};
-use sf2kafka::domain::{Capture, Leaving, LoadPosition, Position, Reload, ReloadReason, Stamp, State};
+use sf2kafka::domain::{
+    Capture, Described, Leaving, LoadPosition, PinnedDescription, Position, Reload, ReloadReason, Stamp,
+    State,
+};
 use sf2kafka::schema::SchemaLineage;
 
 use crate::json_schema::{misfits, of_key};
@@ -34,7 +37,7 @@ fn every_example_fits_its_schema_and_every_schema_has_one() {
     }
     assert_eq!(
         kinds.into_iter().collect::<Vec<_>>(),
-        ["budget", "layout", "ledger", "position", "schema", "token", "turn"]
+        ["budget", "description", "layout", "ledger", "position", "schema", "token", "turn"]
     );
 }
 
@@ -46,6 +49,8 @@ fn examples_are_read_and_written_back_as_they_are() {
     }
     let lineage = SchemaLineage::decode(&example("schema")).unwrap();
     assert_eq!(json(&lineage.encode()), json(&example("schema")));
+    let object = PinnedDescription::decode(&example("description")).unwrap();
+    assert_eq!(json(&PinnedDescription::encode(&object)), json(&example("description")));
 
     let mut ledger = Ledger::new("Invoice__c");
     ledger.restore("ledger/Invoice__c/live/2026-05-19T08:59/0", &example("ledger")).unwrap();
@@ -72,12 +77,19 @@ fn all_that_a_position_can_hold_is_listed() {
     position.committed_to = Some(stamp);
     position.events_to = Some(stamp);
     position.error = text();
+    position.described = Some(Described {
+        revision: "0123456789abcdef".to_owned(),
+        by: "0123456789abcdef".to_owned(),
+        org: text(),
+        last_modified: text(),
+    });
     position.schema_ids.insert("crm.Account".to_owned(), serde_json::json!({"key": 1, "value": 2}));
     position.load = Some(LoadPosition {
         id: "x".to_owned(),
         started_at: stamp,
         job: text(),
         locator: text(),
+        part: 1,
         after_id: text(),
         rows: 1,
         announced: Some(2),
@@ -102,7 +114,7 @@ fn all_that_a_position_can_hold_is_listed() {
     let held = json(&position.encode());
     let listed = schema["properties"].as_object().unwrap();
     assert_eq!(listed.keys().collect::<BTreeSet<_>>(), held.as_object().unwrap().keys().collect());
-    for part in ["load", "reload"] {
+    for part in ["load", "reload", "described"] {
         let listed = schema["properties"][part]["properties"].as_object().unwrap();
         assert_eq!(listed.keys().collect::<BTreeSet<_>>(), held[part].as_object().unwrap().keys().collect());
     }

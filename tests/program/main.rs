@@ -10,4 +10,5 @@ mod documentation;
 mod golden;
 #[path = "../support/json_schema.rs"]
 mod json_schema;
+mod large_org;
 mod logins;

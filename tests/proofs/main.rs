@@ -10,6 +10,7 @@ mod crashes;
 mod day;
 mod late;
 mod life;
+mod many;
 mod million;
 mod refreshes;
 mod stage;

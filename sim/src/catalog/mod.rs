@@ -33,6 +33,15 @@ impl Catalog {
         Catalog::new(objects)
     }
 
+    /// The same with so many more custom objects, `Bulk0001__c` and so on, as a grown org has them.
+    #[must_use]
+    pub fn with_custom_objects(&self, count: u16) -> Catalog {
+        let mut objects: Vec<ObjectDef> =
+            self.objects.iter().map(|object| ObjectDef::clone(object)).collect();
+        objects.extend(table::many(count).expect("the embedded pattern parses, as a test shows"));
+        Catalog::new(objects)
+    }
+
     /// Puts objects together and works out their child relationships.
     pub fn new(objects: Vec<ObjectDef>) -> Catalog {
         let mut catalog = Catalog::default();

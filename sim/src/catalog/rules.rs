@@ -24,6 +24,8 @@ pub struct ObjectRules {
     pub max_rows: Option<u64>,
     /// Filtering or ordering by its date field is refused.
     pub refuses_date_filter: bool,
+    /// Archived versions that a newer one replaced show only to a query by article and `IsLatestVersion = false`.
+    pub old_versions_by_article: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -197,6 +199,7 @@ impl ObjectRules {
             external: family("__x"),
             reified: named(&["EntityDefinition", "FieldDefinition", "AppDefinition"]),
             refuses_date_filter: named(&["PendingOrderSummary"]),
+            old_versions_by_article: named(&["KnowledgeArticleVersion"]) || family("__kav"),
             max_rows: named(&["UserRecordAccess", "RecentlyViewed"]).then_some(200),
             count_refused: named(COUNT_REFUSED)
                 .then(|| RuleError::new(EXTERNAL_UNSUPPORTED, "COUNT() query could not be processed")),

@@ -46,6 +46,32 @@ pub fn standard() -> Result<Vec<ObjectDef>, TableError> {
     Ok(objects)
 }
 
+const MANY: &str = include_str!("tables/many.txt");
+
+/// So many custom objects of one pattern: `Bulk0001__c` and so on, each with a prefix of its own.
+pub fn many(count: u16) -> Result<Vec<ObjectDef>, TableError> {
+    let Some(pattern) = parse("many", MANY)?.pop() else { return Ok(Vec::new()) };
+    let letters = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    // From `a10` on: the tables take `a0`.
+    let prefix = |place: usize| [b'a', letters[1 + place / 62], letters[place % 62]];
+    let object = |place: usize| {
+        let mut object = ObjectDef::new(
+            format!("Bulk{:04}__c", place + 1),
+            prefix(place),
+            pattern.flags,
+            pattern.all_fields().to_vec(),
+        );
+        object.label = format!("Bulk {:04}", place + 1);
+        object.label_plural = format!("{}s", object.label);
+        object.default_rows = pattern.default_rows;
+        object
+    };
+    Ok((0..usize::from(count).min(MOST)).map(object).collect())
+}
+
+/// As many as there are prefixes.
+const MOST: usize = 61 * 62;
+
 /// Reads one table.
 pub fn parse(table: &str, text: &'static str) -> Result<Vec<ObjectDef>, TableError> {
     let mut objects = Vec::new();
@@ -452,6 +478,20 @@ mod tests {
             fields.dedup();
             assert_eq!(fields.len(), count, "{} names a field twice", object.name);
         }
+    }
+
+    #[test]
+    fn a_thousand_objects_of_one_pattern_are_told_apart_by_their_ids() {
+        let objects = many(1_000).unwrap();
+        assert_eq!(objects.len(), 1_000);
+        assert_eq!((&*objects[0].name, &*objects[999].name), ("Bulk0001__c", "Bulk1000__c"));
+        let mut prefixes: Vec<_> =
+            standard().unwrap().iter().chain(&objects).map(|object| object.id_prefix).collect();
+        let all = prefixes.len();
+        prefixes.sort();
+        prefixes.dedup();
+        assert_eq!(prefixes.len(), all);
+        assert!(objects[999].all_fields().len() > 45);
     }
 
     #[test]

@@ -74,6 +74,12 @@ impl OrgConfig {
         self
     }
 
+    /// So many more custom objects: `Bulk0001__c` and so on.
+    pub fn with_custom_objects(mut self, count: u16) -> OrgConfig {
+        self.catalog = self.catalog.with_custom_objects(count);
+        self
+    }
+
     pub fn with_clock(mut self, clock: Clock) -> OrgConfig {
         self.clock = clock;
         self

@@ -108,7 +108,10 @@ pub fn plan(
         object: object.clone(),
         output,
         children,
-        filter: query.filter.clone(),
+        filter: match object.rules.old_versions_by_article && !asks_for_old_versions(query.filter.as_ref()) {
+            true => Some(without_old_versions(query.filter.clone())),
+            false => query.filter.clone(),
+        },
         range,
         sort,
         ordered,
@@ -199,6 +202,46 @@ fn meets(need: &FilterNeed, filter: Option<&Filter>) -> bool {
     };
     let mut columns = need.columns.iter().map(|column| has(&column.path, column.allows_in));
     if need.all { columns.all(|found| found) } else { columns.any(|found| found) }
+}
+
+/// Conditions joined by AND, however they are bracketed.
+fn joined<'f>(filter: Option<&'f Filter>, found: &mut Vec<&'f Filter>) {
+    match filter {
+        Some(Filter::And(all)) => all.iter().for_each(|one| joined(Some(one), found)),
+        other => found.extend(other),
+    }
+}
+
+/// rest.md 6.4: by article id and `IsLatestVersion = false`.
+fn asks_for_old_versions(filter: Option<&Filter>) -> bool {
+    let mut conditions = Vec::new();
+    joined(filter, &mut conditions);
+    let names = |path: &Path, name: &str| path.join(".").eq_ignore_ascii_case(name);
+    let article = conditions.iter().any(|condition| match condition {
+        Filter::Compare { path, operator: Operator::Equal, .. } => names(path, "KnowledgeArticleId"),
+        Filter::In { path, negated: false, .. } => names(path, "KnowledgeArticleId"),
+        _ => false,
+    });
+    let old = conditions.iter().any(|condition| match condition {
+        Filter::Compare { path, operator: Operator::Equal, literal: Literal::Bool(false) } => {
+            names(path, "IsLatestVersion")
+        }
+        _ => false,
+    });
+    article && old
+}
+
+fn without_old_versions(filter: Option<Filter>) -> Filter {
+    let is = |name: &str, literal: Literal| Filter::Compare {
+        path: vec![name.to_owned()],
+        operator: Operator::Equal,
+        literal,
+    };
+    let old = Filter::And(vec![
+        is("PublishStatus", Literal::Text("Archived".to_owned())),
+        is("IsLatestVersion", Literal::Bool(false)),
+    ]);
+    Filter::And(filter.into_iter().chain([Filter::Not(Box::new(old))]).collect())
 }
 
 struct Names<'a> {

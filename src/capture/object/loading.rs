@@ -176,6 +176,7 @@ impl ObjectCapture {
             started_at,
             job,
             locator: None,
+            part: 0,
             after_id: None,
             rows: 0,
             announced: None,

@@ -9,6 +9,7 @@ mod loads;
 mod platform_events;
 mod polls;
 mod repairs;
+mod special;
 mod streams;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -267,8 +268,15 @@ impl Practice {
     }
 
     async fn start_with(object: &str, rows: u64, settings: impl FnOnce(&Client) -> CaptureSettings) -> Self {
-        let config = OrgConfig::default().with_clock(Clock::stopped_at(START_MS)).with_rows(object, rows);
-        let config = OrgConfig { deleted_one_in: 0, ..config };
+        Self::start_in(OrgConfig::default().with_rows(object, rows), object, settings).await
+    }
+
+    async fn start_in(
+        config: OrgConfig,
+        object: &str,
+        settings: impl FnOnce(&Client) -> CaptureSettings,
+    ) -> Self {
+        let config = OrgConfig { deleted_one_in: 0, ..config.with_clock(Clock::stopped_at(START_MS)) };
         let simulator =
             Simulator::start(SimulatorConfig { org: config, ..SimulatorConfig::default() }).await.unwrap();
         let auth = Auth::ClientCredentials {

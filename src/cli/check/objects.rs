@@ -15,7 +15,9 @@ use crate::error::Kind;
 use crate::pipeline::{self, Chosen, token_store};
 use crate::salesforce::pubsub::{PubSub, change_topic, platform_topic};
 use crate::salesforce::survey::Sample;
-use crate::salesforce::{Allowance, Client, Describe, Pace, Purpose, Select, Statement, discover};
+use crate::salesforce::{
+    Allowance, Client, Copying, Describe, ObjectSummary, Pace, Purpose, Select, Statement, discover,
+};
 use crate::{Error, Result};
 
 /// Rows that a plan weighs.
@@ -85,8 +87,8 @@ pub(super) async fn examine(settings: &Settings, wants_plan: bool) -> Org {
     };
     org.lines.push(Line::tick("API access", format!("{} objects visible{used}", visible.len())));
 
-    let wanted: Vec<&str> = settings.objects.iter().map(|object| object.name.as_str()).collect();
-    let choices = match discover::choose(&visible, &wanted, &settings.exclude) {
+    let (wanted, starters) = settings.wanted();
+    let choices = match discover::choose_with(&visible, &wanted, &starters, &settings.exclude) {
         Ok(choices) => choices,
         Err(error) => {
             let error = match discover::first_unknown(&visible, &wanted) {
@@ -98,9 +100,12 @@ pub(super) async fn examine(settings: &Settings, wants_plan: bool) -> Org {
         }
     };
     if choices.is_empty() && !settings.objects.is_empty() {
-        let error = Error::new(Kind::ConfigInvalid, "no object of the org matches `objects`")
+        let error = Error::new(Kind::ConfigInvalid, "no object of the org matches `objects` or `clouds`")
             .hint("`sf2kafka discover -c FILE` lists what the org has");
         org.lines.push(Line::cross("objects", &error));
+    }
+    if !starters.is_empty() {
+        org.lines.push(Line::tick("clouds", starters_found(&visible, &starters)));
     }
     org.answered = true;
     one_by_one(&client, settings, choices, wants_plan, &mut org).await;
@@ -108,6 +113,15 @@ pub(super) async fn examine(settings: &Settings, wants_plan: bool) -> Org {
     org.allowance = client.allowance().borrow().clone();
     org.now = client.server_time();
     org
+}
+
+/// What `clouds` came to.
+fn starters_found(visible: &[ObjectSummary], starters: &[&str]) -> String {
+    let absent = discover::absent(visible, starters);
+    match absent.as_slice() {
+        [] => "the org has all of their objects".to_owned(),
+        absent => format!("not in the org, left out: {}", absent.join(", ")),
+    }
 }
 
 /// What became of one object: its line is made when all is known.
@@ -260,8 +274,12 @@ async fn ask_objects(
         })
         .collect();
     let rows = if wants_plan { SAMPLE_ROWS } else { 1 };
-    let statements: Vec<Result<Statement>> =
-        examined.iter().map(|object| Select::all(&object.description).limit(rows).statement()).collect();
+    let first_rows = |object: &&Examined| match Copying::of(&object.chosen.name).parents() {
+        // A query on the object itself must name some of them.
+        Some(parents) => Select::all(&parents.description()).limit(1).statement(),
+        None => Select::all(&object.description).limit(rows).statement(),
+    };
+    let statements: Vec<Result<Statement>> = examined.iter().map(first_rows).collect();
     let since = client.server_time().minus(DAY);
     let changed = |object: &&Examined| {
         let wanted = wants_plan && object.is_followed();
@@ -310,7 +328,8 @@ async fn ask_objects(
         object.tells_deletions = told.get(name).is_some_and(Result::is_ok);
         object.choose_capture(on.as_ref());
         match sample {
-            Ok(sample) => object.row_bytes = row_bytes(&sample),
+            Ok(sample) if Copying::of(name).parents().is_none() => object.row_bytes = row_bytes(&sample),
+            Ok(_) => {}
             Err(error) => {
                 let entry =
                     settings.objects.iter().position(|entry| entry.place == object.chosen.settings.place);
@@ -348,8 +367,14 @@ impl Examined {
             _ if self.chosen.settings.method == Method::FullLoad => {
                 "the configuration says `method: full-load`".to_owned()
             }
-            Some(cursor) => format!("polled by {}{why}", cursor.name),
-            None => "loaded and not followed: it has no field that rises with each change".to_owned(),
+            Some(cursor) => match Copying::of(&self.chosen.name).reason() {
+                Some(reason) => format!("polled by {}{why}; {reason}", cursor.name),
+                None => format!("polled by {}{why}", cursor.name),
+            },
+            None => match Copying::of(&self.chosen.name).reason() {
+                Some(reason) => format!("loaded and not followed: {reason}"),
+                None => "loaded and not followed: it has no field that rises with each change".to_owned(),
+            },
         }
     }
 

@@ -15,8 +15,9 @@ use crate::capture::forecast::{Costs, Door, Following, Outlook};
 use crate::cli::output::{Table, count};
 use crate::config::{After, Method, Settings};
 use crate::domain::{Position, Stamp, State};
-use crate::pipeline::forecast::{Forecast, forecast};
-use crate::salesforce::Pace;
+use crate::pipeline::forecast::{Forecast, describes, forecast};
+use crate::publish;
+use crate::salesforce::{Pace, Purpose};
 
 #[derive(Debug, Serialize)]
 pub(super) struct Plan {
@@ -111,6 +112,7 @@ pub(super) fn make(
     let stands = |object: &Examined| cluster.positions.get(&*object.chosen.name);
     let outlooks: Vec<Outlook> =
         org.objects.iter().map(|object| outlook(object, stands(object), org.now)).collect();
+    start.add(Purpose::Describe, describes_of(settings, org, cluster));
     let forecast = forecast(&start, &outlooks, &Pace::default());
     let objects = org.objects.iter().enumerate();
     let objects = objects.map(|(place, object)| planned(settings, object, stands(object), &forecast, place));
@@ -126,6 +128,18 @@ pub(super) fn make(
         topics: cluster.topics.iter().map(topic).collect(),
         schemas: subjects,
     })
+}
+
+/// Calls that describe the objects a run takes up: all but those whose description the control topic holds.
+fn describes_of(settings: &Settings, org: &Org, cluster: &Cluster) -> f64 {
+    let stands = |object: &Examined| cluster.positions.get(&*object.chosen.name);
+    let is_pinned = |object: &Examined| stands(object).is_some_and(|position| position.described.is_some());
+    let mut by_shard: BTreeMap<i32, usize> = BTreeMap::new();
+    for object in org.objects.iter().filter(|object| !is_pinned(object)) {
+        let shard = publish::shard_of(&object.chosen.name, settings.kafka.control_partitions);
+        *by_shard.entry(shard).or_default() += 1;
+    }
+    describes(by_shard.into_values())
 }
 
 /// What a run would go by.

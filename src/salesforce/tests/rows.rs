@@ -43,6 +43,8 @@ const NO_API: (Kind, Cure, Reaction) = (ApiDisabled, Cure::None, StopProgram);
 const NO_LOGIN: (Kind, Cure, Reaction) = (LoginRefused, Cure::None, StopProgram);
 const TOO_BIG: (Kind, Cure, Reaction) = (RequestTooLarge, Cure::None, StopObject);
 const NO_JSON: (Kind, Cure, Reaction) = (ReplyUnreadable, Cure::Again, RetryLater);
+const NEEDS_FILTER: (Kind, Cure, Reaction) = (QueryRefused, Cure::None, StopObject);
+const NOT_WHOLE: (Kind, Cure, Reaction) = (ObjectUnsupported, Cure::None, StopObject);
 const BY_REST: (Kind, Cure, Reaction) = (BulkRefused, Cure::None, UseRest);
 
 #[rustfmt::skip]
@@ -79,6 +81,14 @@ const ROWS: &[Row] = &[
     row("org locked / trial ended", 403, "API_DISABLED_FOR_ORG", "The REST API is not enabled for this Organization.", NO_API),
     row("non-JSON 200", 200, "", PAGE, NO_JSON),
     row("non-JSON 403", 403, "", PAGE, NO_JSON),
+    row("needs a filter", 400, "MALFORMED_QUERY", "Implementation restriction: ContentDocumentLink requires a filter by a single Id on ContentDocumentId", NEEDS_FILTER),
+    row("needs a filter", 400, "MALFORMED_QUERY", "SearchLayout: a filter on a reified column is required [EntityDefinitionId,DurableId]", NEEDS_FILTER),
+    row("needs a filter", 400, "INVALID_FIELD", "Can select only RecordId, a Has*Access field, and MaxAccessLevel", NEEDS_FILTER),
+    row("needs a filter", 400, "EXTERNAL_OBJECT_UNSUPPORTED_EXCEPTION", "Where clauses should contain StatType", NOT_WHOLE),
+    row("not whole", 400, "EXTERNAL_OBJECT_EXCEPTION", "SObject - DATACLOUD_ADDRESS : Transient queries are not implemented", NOT_WHOLE),
+    row("not whole", 400, "DATACLOUD_API_DISABLED_EXCEPTION", "Your organization doesn't have permission to access the Data.com API", NOT_WHOLE),
+    row("not whole", 400, "BIG_OBJECT_UNSUPPORTED_OPERATION", "Aggregate functions not supported", NOT_WHOLE),
+    row("not whole", 400, "INVALID_TYPE_FOR_OPERATION", "entity type AccountChangeEvent does not support query", NOT_WHOLE),
     bulk(400, "INVALID_FIELD", "Selecting compound data not supported in Bulk Query", BY_REST),
     bulk(400, "INVALIDENTITY", "Entity 'CaseStatus' is not supported by the Bulk API.", BY_REST),
     bulk(400, "API_ERROR", "Implementation restriction: Vote requires a filter", (QueryRefused, Cure::None, StopObject)),
