@@ -11,8 +11,8 @@ use globset::Glob;
 use super::reader::{Context, Section, Text, near};
 use super::tree::{Place, Value};
 use super::{
-    After, CaptureChoice, EnvelopeKind, FieldRules, KeyFormat, Method, ObjectSettings, OutputSettings,
-    PollSettings, Settings,
+    After, Blobs, CaptureChoice, Compounds, Decimals, EnvelopeKind, FieldRules, KeyFormat, Method,
+    ObjectSettings, OutputSettings, PollSettings, Settings, ValueRules,
 };
 use crate::domain::name::{is_avro_name, target_object};
 
@@ -43,7 +43,7 @@ pub(super) fn chosen(top: &Section<'_>, pipeline: &str, demanded: bool) -> Chose
                 let section = Section::new(context, "objects[]", node.place, Some(node));
                 let name = section.required("name", "the object's API name, or a glob");
                 let settings = rules(&section, pipeline, base.clone());
-                let fields = fields(section.section("fields"));
+                let fields = fields(section.section("fields"), settings.fields.values);
                 section.finish();
                 (name, ObjectSettings { fields, ..settings })
             }
@@ -138,15 +138,13 @@ fn rules(section: &Section<'_>, pipeline: &str, base: ObjectSettings) -> ObjectS
     section.choice("state", &[("none", Some(())), ("fingerprint", None), ("full", None)]);
     section.choice("formulas", &[("ignore", Some(())), ("compare", None), ("follow", None)]);
     section.choice("on_new_field", &[("ignore", Some(())), ("backfill", None)]);
-    section.choice("decimals", &[("double", Some(())), ("decimal", None)]);
+    let values = values(section, base.fields.values);
     let poll = poll(section.section("poll"), base.poll);
     let outputs = outputs(section, pipeline).unwrap_or(base.outputs);
     section.not_yet(&[
         ("compare", "leave it out"),
         ("schedule", "it belongs to `method: reload`: leave it out"),
         ("where", "the whole object is captured: leave it out"),
-        ("blobs", "binary fields are left out: leave the key out"),
-        ("compounds", "the parts of addresses and locations are fields of their own: leave the key out"),
     ]);
     ObjectSettings {
         name: base.name,
@@ -158,7 +156,23 @@ fn rules(section: &Section<'_>, pipeline: &str, base: ObjectSettings) -> ObjectS
         refetch_wait: refetch_wait.unwrap_or(base.refetch_wait),
         poll,
         outputs,
-        fields: base.fields,
+        fields: FieldRules { values, ..base.fields },
+    }
+}
+
+fn values(section: &Section<'_>, base: ValueRules) -> ValueRules {
+    let decimals = section
+        .choice("decimals", &[("double", Some(Decimals::Double)), ("decimal", Some(Decimals::Decimal))]);
+    let compounds = section
+        .choice("compounds", &[("none", Some(Compounds::LeftOut)), ("record", Some(Compounds::Record))]);
+    let blobs = section.choice(
+        "blobs",
+        &[("none", Some(Blobs::LeftOut)), ("reference", Some(Blobs::Reference)), ("include", None)],
+    );
+    ValueRules {
+        decimals: decimals.unwrap_or(base.decimals),
+        compounds: compounds.unwrap_or(base.compounds),
+        blobs: blobs.unwrap_or(base.blobs),
     }
 }
 
@@ -191,7 +205,7 @@ fn poll(section: Section<'_>, base: PollSettings) -> PollSettings {
     PollSettings { max_interval: poll.max_interval.max(poll.interval), ..poll }
 }
 
-fn fields(section: Section<'_>) -> FieldRules {
+fn fields(section: Section<'_>, values: ValueRules) -> FieldRules {
     let names = |key| -> Vec<String> {
         let texts = section.texts(key).unwrap_or_default();
         let (good, bad): (Vec<_>, Vec<_>) = texts.into_iter().partition(|text| is_avro_name(&text.text));
@@ -201,7 +215,7 @@ fn fields(section: Section<'_>) -> FieldRules {
         }
         good.into_iter().map(|text| text.text).collect()
     };
-    let rules = FieldRules { include: names("include"), exclude: names("exclude") };
+    let rules = FieldRules { include: names("include"), exclude: names("exclude"), values };
     let both = rules.exclude.iter().find(|name| {
         rules.include.iter().any(|included| included.eq_ignore_ascii_case(name))
             || name.eq_ignore_ascii_case("Id")

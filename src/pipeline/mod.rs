@@ -6,6 +6,8 @@
 mod budget;
 mod chosen;
 mod circuit;
+#[cfg(test)]
+mod doors;
 mod encoders;
 mod event;
 mod event_encoders;

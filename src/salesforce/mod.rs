@@ -14,6 +14,8 @@ mod csv;
 pub mod deleted;
 pub mod describe;
 pub mod discover;
+#[cfg(test)]
+pub mod doors;
 mod fault;
 mod identity;
 mod login;

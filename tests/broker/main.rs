@@ -22,3 +22,4 @@ mod secrecy;
 mod services;
 mod stage;
 mod subscription;
+mod values;
