@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sf2kafka::config::{
-    Auth, Blobs, Compounds, Decimals, FieldRules, KeyFormat, OutputSettings, SalesforceSettings, Secret,
-    ValueRules,
+    Auth, Blobs, Compounds, Decimals, FieldRules, KeyFormat, OutputSettings, RegistrySettings,
+    SalesforceSettings, Secret, ValueRules,
 };
 use sf2kafka::domain::{
-    Batch, Change as OurChange, ChangeSequence, ObjectDescription, Operation, Rows, Source, Stamp,
+    Batch, Change as OurChange, ChangeSequence, Field, FieldKind, ObjectDescription, Operation, RowLayout,
+    Rows, Source, Stamp,
 };
 use sf2kafka::envelope::{Encoder, SchemaIds};
 use sf2kafka::salesforce::{Client, Describe, Select};
-use sf2kafka::schema::{SchemaLineage, avro};
+use sf2kafka::schema::{Registry, SchemaLineage, Subject, avro};
 use simulator::org::{Change, Transaction, Value as Cell};
 use simulator::{Simulator, SimulatorConfig};
 use url::Url;
@@ -51,7 +52,11 @@ async fn exact_numbers_compounds_and_blob_paths_equal_the_org_at_every_door() {
         ("Contact", &[("MailingCity", Cell::Null), ("MailingLatitude", Cell::Double(52.520_006))]),
         (
             "AllTypes__c",
-            &[("Place__Latitude__s", Cell::Double(-0.5)), ("Site__City__s", Cell::text("Berlin"))],
+            &[
+                ("Place__Latitude__s", Cell::Double(-0.5)),
+                ("Place__Longitude__s", Cell::Double(13.4)),
+                ("Site__City__s", Cell::text("Berlin")),
+            ],
         ),
     ];
     for (object, fields) in &edits {
@@ -120,6 +125,8 @@ struct Sample {
     schema: String,
     /// A record of it, if there is one to be had.
     value: Option<Vec<u8>>,
+    /// Read by this version.
+    reader: Option<String>,
 }
 
 async fn sample(client: &Client, describe: &Describe, values: ValueRules, name: String) -> Option<Sample> {
@@ -133,7 +140,7 @@ async fn sample(client: &Client, describe: &Describe, values: ValueRules, name: 
         Some(_) => None,
         None => one_row(client, &object).await.map(|rows| encoded(&encoder, &object, rows)),
     };
-    Some(Sample { name, schema, value })
+    Some(Sample { name, schema, value, reader: None })
 }
 
 async fn one_row(client: &Client, object: &Arc<ObjectDescription>) -> Option<Rows> {
@@ -181,6 +188,9 @@ async fn read_in_python(samples: &[Sample]) -> BTreeMap<String, Value> {
         let mut line = json!({"name": sample.name, "schema": sample.schema});
         if let Some(value) = &sample.value {
             line["hex"] = value.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into();
+        }
+        if let Some(reader) = &sample.reader {
+            line["reader"] = reader.as_str().into();
         }
         format!("{line}\n")
     };
@@ -235,15 +245,76 @@ async fn every_schema_is_taken_by_the_avro_libraries_of_rust_java_and_python() {
     // All of them do look: what is wrong by a little is refused.
     let all_types = samples.iter().find(|sample| sample.name == "AllTypes__c with everything").unwrap();
     for (right, wrong) in [
-        (
-            "\"logicalType\":\"decimal\",\"precision\":18,\"scale\":15",
-            "\"logicalType\":\"decimal\",\"precision\":18,\"scale\":19",
-        ),
+        ("\"name\":\"latitude\"", "\"name\":\"longitude\""),
         ("\"name\":\"Id\"", "\"name\":\"I-d\""),
         ("[\"null\",\"boolean\"]", "[\"null\",\"bool\"]"),
     ] {
         assert!(all_types.schema.contains(right), "{}", all_types.schema);
         let broken = all_types.schema.replace(right, wrong);
         assert_eq!(registered(&http, &broken).await, 422, "{wrong}");
+    }
+}
+
+/// An object with one amount.
+fn with_amount(precision: u32, scale: u32) -> Arc<ObjectDescription> {
+    let field = |name: &str, of: &str, kind| Field {
+        name: name.to_owned(),
+        label: name.to_owned(),
+        help: None,
+        salesforce_type: of.to_owned(),
+        kind,
+        length: 0,
+        precision,
+        scale,
+        calculated: false,
+        filterable: true,
+        sortable: true,
+    };
+    Arc::new(ObjectDescription {
+        name: "Invoice__c".into(),
+        target_name: "Invoice_c".into(),
+        label: "Invoice".to_owned(),
+        fields: vec![field("Id", "id", FieldKind::Text), field("Amount__c", "currency", FieldKind::Decimal)],
+        compounds: Vec::new(),
+        key: 0,
+        cursor: None,
+        created_date: None,
+        is_deleted: None,
+        replicateable: true,
+        bulk: true,
+        unsupported: None,
+        revision: u64::from(precision),
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_with_room_for_more_digits_read_the_numbers_of_before() {
+    sf2kafka::salesforce::install_tls();
+    let registry = Registry::new(&RegistrySettings::new(registry_url().parse().unwrap())).unwrap();
+    let subject = Subject::value(&unique("values"));
+    let mut lineage: Option<SchemaLineage> = None;
+    let mut written = Vec::new();
+    // Fewer decimals fit; so does an amount with more digits before its point.
+    for (precision, scale, cell) in [(10, 2, "1234.5"), (14, 2, "-999999999999.99"), (18, 0, "7")] {
+        let object = with_amount(precision, scale);
+        let next = SchemaLineage::merge(lineage.as_ref(), &object);
+        let schema = avro::change_table(&next, &OutputSettings::change_table("crm")).unwrap();
+        registry.register(&subject, &schema).await.unwrap();
+        let encoder = Encoder::compile(&object, &next, SchemaIds { key: 1, value: 2 }, KeyFormat::Record);
+        let mut rows = Rows::new(RowLayout::complete(2));
+        rows.push([b"001A".as_slice(), cell.as_bytes()]).unwrap();
+        written.push((cell, schema, encoded(&encoder, &object, rows)));
+        lineage = Some(next);
+    }
+    let newest = written.last().unwrap().1.clone();
+    let sample = |(cell, schema, value): (&str, String, Vec<u8>)| Sample {
+        name: cell.to_owned(),
+        schema,
+        value: Some(value),
+        reader: Some(newest.clone()),
+    };
+    let samples: Vec<Sample> = written.into_iter().map(sample).collect();
+    for (cell, read) in read_in_python(&samples).await {
+        assert_eq!(read["value"]["Amount__c"], json!(cell), "{read}");
     }
 }

@@ -291,19 +291,11 @@ const DEPOT_LATER: [(&str, &str); 6] = [
 #[test]
 fn decimals_compounds_and_blob_references_are_what_consumers_were_given() {
     let [first, later] = versions(DEPOT);
-    let (loaded, loaded_bytes) = first.record(Operation::Refresh, Source::Load, &DEPOT_FULL);
     let records = [
-        loaded,
+        first.record(Operation::Refresh, Source::Load, &DEPOT_FULL).0,
         first.record(Operation::Insert, Source::Poll, &[ID, ("IsDeleted", "true")]).0,
         first.record(Operation::Delete, Source::Poll, &[ID]).0,
         later.record(Operation::Update, Source::Poll, &DEPOT_LATER).0,
     ];
     golden(DEPOT, "records.json", &json!(records));
-
-    let Json::Object(row) = json_of(read(&first.schema, Some(&later.schema), &loaded_bytes)) else {
-        panic!("not a record")
-    };
-    // 1234.50 with room for more digits; the rent's point does not move, so it goes on elsewhere.
-    assert_eq!((&row["Area__c"], &row["Rent__c_2"]), (&json!(hex(&[0x01, 0xe2, 0x3a])), &Json::Null));
-    assert_eq!(row["Site__c"]["city"], json!("Berlin"));
 }

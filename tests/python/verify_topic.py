@@ -22,6 +22,7 @@ import datetime
 import decimal
 import hashlib
 import json
+import re
 import resource
 import sys
 import time
@@ -131,7 +132,12 @@ class Topic:
         if newest is None:
             return {}
         schema = json.loads(self.registry.get_schema(newest).schema_str)
-        return {f["name"]: plain_type(f["type"]) for f in schema["fields"] if not f["name"].startswith(HEADER)}
+        return {f["name"]: kind_of(f) for f in schema["fields"] if not f["name"].startswith(HEADER)}
+
+
+def kind_of(field):
+    """Logical or plain type of a field, or `anyType`, whose values are text of whatever kind."""
+    return "anyType" if field.get("salesforce.type") == "anyType" else plain_type(field["type"])
 
 
 def plain_type(avro):
@@ -193,7 +199,11 @@ def canonical_truth(value, kind):
         return value if isinstance(value, bool) else value == "true"
     if kind == "record":
         return canonical(value)
-    if kind == "string" and not isinstance(value, str):
+    if kind == "anyType" and isinstance(value, str):
+        # A moment is spelled as Bulk does it, whichever door it came through.
+        moment = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3})\+0000", value)
+        return f"{moment[1]}Z" if moment else value
+    if kind in ("string", "anyType") and not isinstance(value, str):
         # A structure in a json field: the text that came over the wire.
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     return value
