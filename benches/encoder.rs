@@ -48,6 +48,7 @@ fn object() -> Arc<ObjectDescription> {
         cursor: Some(CursorField(0)),
         created_date: None,
         is_deleted: None,
+        compounds: Vec::new(),
         replicateable: true,
         bulk: true,
         unsupported: None,

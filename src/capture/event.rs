@@ -309,6 +309,7 @@ mod tests {
             cursor: None,
             created_date: None,
             is_deleted: None,
+            compounds: Vec::new(),
             replicateable: true,
             bulk: true,
             unsupported: None,

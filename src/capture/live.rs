@@ -445,7 +445,7 @@ impl Live {
         object: &Arc<ObjectDescription>,
     ) -> Result<EventBody> {
         if !self.plan.as_ref().is_some_and(|plan| plan.is_for(event.schema(), object)) {
-            self.plan = Some(EventPlan::compile(event.schema(), object, false));
+            self.plan = Some(EventPlan::compile(event.schema(), object));
         }
         let plan = self.plan.as_ref().ok_or_else(|| Error::new(Kind::Internal, "an event without a plan"))?;
         let cells = plan.cells(event)?;

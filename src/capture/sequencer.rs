@@ -374,6 +374,7 @@ mod tests {
             cursor: Some(CursorField(1)),
             created_date: Some(2),
             is_deleted: Some(3),
+            compounds: Vec::new(),
             replicateable: true,
             bulk: true,
             unsupported: None,

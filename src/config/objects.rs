@@ -12,8 +12,8 @@ use super::clouds;
 use super::reader::{Context, Section, Text, near};
 use super::tree::{Place, Value};
 use super::{
-    After, CaptureChoice, Cloud, EnvelopeKind, FieldRules, KeyFormat, Method, ObjectSettings, OnNewField,
-    OutputSettings, PollSettings, Settings,
+    After, Blobs, CaptureChoice, Cloud, Compounds, Decimals, EnvelopeKind, FieldRules, KeyFormat, Method,
+    ObjectSettings, OnNewField, OutputSettings, PollSettings, Settings, ValueRules,
 };
 use crate::domain::name::{is_avro_name, target_object};
 
@@ -44,7 +44,7 @@ pub(super) fn chosen(top: &Section<'_>, pipeline: &str, clouds: &[(Cloud, Place)
                 let section = Section::new(context, "objects[]", node.place, Some(node));
                 let name = section.required("name", "the object's API name, or a glob");
                 let settings = rules(&section, pipeline, base.clone());
-                let fields = fields(section.section("fields"));
+                let fields = fields(section.section("fields"), settings.fields.values);
                 section.finish();
                 (name, ObjectSettings { fields, ..settings })
             }
@@ -146,15 +146,13 @@ fn rules(section: &Section<'_>, pipeline: &str, base: ObjectSettings) -> ObjectS
         "on_new_field",
         &[("backfill", Some(OnNewField::Backfill)), ("ignore", Some(OnNewField::Ignore))],
     );
-    section.choice("decimals", &[("double", Some(())), ("decimal", None)]);
+    let values = values(section, base.fields.values);
     let poll = poll(section.section("poll"), base.poll);
     let outputs = outputs(section, pipeline).unwrap_or(base.outputs);
     section.not_yet(&[
         ("compare", "leave it out"),
         ("schedule", "it belongs to `method: reload`: leave it out"),
         ("where", "the whole object is captured: leave it out"),
-        ("blobs", "binary fields are left out: leave the key out"),
-        ("compounds", "the parts of addresses and locations are fields of their own: leave the key out"),
     ]);
     ObjectSettings {
         name: base.name,
@@ -167,8 +165,24 @@ fn rules(section: &Section<'_>, pipeline: &str, base: ObjectSettings) -> ObjectS
         on_new_field: on_new_field.unwrap_or(base.on_new_field),
         poll,
         outputs,
-        fields: base.fields,
+        fields: FieldRules { values, ..base.fields },
         cloud: None,
+    }
+}
+
+fn values(section: &Section<'_>, base: ValueRules) -> ValueRules {
+    let decimals = section
+        .choice("decimals", &[("double", Some(Decimals::Double)), ("decimal", Some(Decimals::Decimal))]);
+    let compounds = section
+        .choice("compounds", &[("none", Some(Compounds::LeftOut)), ("record", Some(Compounds::Record))]);
+    let blobs = section.choice(
+        "blobs",
+        &[("none", Some(Blobs::LeftOut)), ("reference", Some(Blobs::Reference)), ("include", None)],
+    );
+    ValueRules {
+        decimals: decimals.unwrap_or(base.decimals),
+        compounds: compounds.unwrap_or(base.compounds),
+        blobs: blobs.unwrap_or(base.blobs),
     }
 }
 
@@ -201,7 +215,7 @@ fn poll(section: Section<'_>, base: PollSettings) -> PollSettings {
     PollSettings { max_interval: poll.max_interval.max(poll.interval), ..poll }
 }
 
-fn fields(section: Section<'_>) -> FieldRules {
+fn fields(section: Section<'_>, values: ValueRules) -> FieldRules {
     let names = |key| -> Vec<String> {
         let texts = section.texts(key).unwrap_or_default();
         let (good, bad): (Vec<_>, Vec<_>) = texts.into_iter().partition(|text| is_avro_name(&text.text));
@@ -211,7 +225,7 @@ fn fields(section: Section<'_>) -> FieldRules {
         }
         good.into_iter().map(|text| text.text).collect()
     };
-    let rules = FieldRules { include: names("include"), exclude: names("exclude") };
+    let rules = FieldRules { include: names("include"), exclude: names("exclude"), values };
     let both = rules.exclude.iter().find(|name| {
         rules.include.iter().any(|included| included.eq_ignore_ascii_case(name))
             || name.eq_ignore_ascii_case("Id")

@@ -343,6 +343,42 @@ pub struct FieldRules {
     /// If not empty: only these (and Id, the cursor field, CreatedDate, IsDeleted).
     pub include: Vec<String>,
     pub exclude: Vec<String>,
+    pub values: ValueRules,
+}
+
+/// What becomes of values that Avro can hold in more than one way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ValueRules {
+    pub decimals: Decimals,
+    pub compounds: Compounds,
+    pub blobs: Blobs,
+}
+
+/// Numbers with decimals: double, currency, percent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Decimals {
+    #[default]
+    Double,
+    /// Exact, of the precision and scale that the describe tells.
+    Decimal,
+}
+
+/// Addresses and locations. Their parts are fields of their own in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compounds {
+    #[default]
+    LeftOut,
+    /// A record beside the parts, made of them.
+    Record,
+}
+
+/// Fields of type base64.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Blobs {
+    #[default]
+    LeftOut,
+    /// The path that the bytes can be fetched by.
+    Reference,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

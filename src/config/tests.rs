@@ -268,6 +268,24 @@ fn rows_from_before_a_new_field_are_read_for_it_unless_somebody_says_otherwise()
 }
 
 #[test]
+fn how_values_are_published_is_chosen_for_all_or_for_one_object() {
+    let text = MINIMAL.replace(
+        "- Account",
+        "- Account\n  - { name: Case, decimals: double, compounds: none, fields: { exclude: [Origin] } }",
+    );
+    let text = format!("{text}defaults: {{ decimals: decimal, compounds: record, blobs: reference }}\n");
+    let settings = load_text(&text).unwrap();
+    let all =
+        ValueRules { decimals: Decimals::Decimal, compounds: Compounds::Record, blobs: Blobs::Reference };
+    let one = ValueRules { blobs: Blobs::Reference, ..ValueRules::default() };
+    assert_eq!([0, 1].map(|index| settings.objects[index].fields.values), [all, one]);
+    assert_eq!(settings.objects[1].fields.exclude, ["Origin"]);
+    let (error, hint) = refused(&format!("{MINIMAL}defaults: {{ blobs: include }}\n"));
+    assert!(error.contains("`defaults.blobs: include` is not available in this version"), "{error}");
+    assert!(hint.contains("`none`, `reference`"), "{hint}");
+}
+
+#[test]
 fn all_problems_of_a_file_are_named_at_once_in_its_order() {
     let text = MINIMAL.replace("auth: client-credentials", "auht: client-credentials");
     let (error, _) = refused(&format!("{text}http: {{ listen: nowhere }}\n"));

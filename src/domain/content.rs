@@ -33,16 +33,31 @@ pub fn value_hash(field: &Field, cell: &[u8]) -> u64 {
 }
 
 fn feed(hasher: &mut Xxh3, field: &Field, cell: &[u8]) {
+    // Beyond what a double tells apart: a change of the last digit is a change.
+    let decimal = (field.kind == FieldKind::Decimal).then(|| cell::decimal(cell)).flatten();
+    if let Some(decimal) = decimal {
+        hasher.update(&[0, 3]);
+        hasher.update(&decimal.to_bytes());
+        return;
+    }
     let number = match field.kind {
         FieldKind::Int | FieldKind::Long => cell::integer(cell).map(i64::cast_unsigned),
         FieldKind::Double => cell::double(cell).map(f64::to_bits),
         FieldKind::DateTime => cell::datetime(cell).map(i64::cast_unsigned),
         FieldKind::Time => cell::time(cell).map(|millis| i64::from(millis).cast_unsigned()),
-        FieldKind::Text | FieldKind::Boolean | FieldKind::Date | FieldKind::Binary | FieldKind::Compound => {
-            None
-        }
+        FieldKind::Text
+        | FieldKind::Boolean
+        | FieldKind::Decimal
+        | FieldKind::Date
+        | FieldKind::Binary
+        | FieldKind::Compound => None,
     };
-    let text = if field.is_any() { cell::any(cell) } else { Cow::Borrowed(cell) };
+    let text = match field.kind {
+        // The version of the API that it was asked for by is no content.
+        FieldKind::Binary => Cow::Borrowed(cell::path_behind_version(cell)),
+        _ if field.is_any() => cell::any(cell),
+        _ => Cow::Borrowed(cell),
+    };
     match number {
         Some(number) => {
             hasher.update(&[0, 1]);
@@ -88,6 +103,7 @@ mod tests {
                 field("Name", FieldKind::Text, false),
                 field("Site", FieldKind::Text, false),
             ],
+            compounds: Vec::new(),
             key: 0,
             cursor: None,
             created_date: None,
@@ -156,14 +172,24 @@ mod tests {
     }
 
     /// By kind: spellings of one value, and its hash in every release.
-    const VALUES: [(FieldKind, &[&str], u64); 10] = [
+    const VALUES: [(FieldKind, &[&str], u64); 13] = [
         (FieldKind::Text, &[""], 2_413_683_478_057_511_434),
         (FieldKind::Text, &["true"], 5_305_731_324_856_650_169),
         (FieldKind::Boolean, &["false"], 8_409_448_965_185_941_381),
         (FieldKind::Int, &["39000", "39000.0", "3.9E4"], 4_611_525_881_102_417_620),
         (FieldKind::Long, &["9223372036854775807"], 368_026_295_481_191_487),
         (FieldKind::Double, &["12.5", "1.25E1", "12.50"], 13_802_802_107_156_313_807),
-        (FieldKind::Double, &["-0.0"], 17_519_219_166_831_870_718),
+        (FieldKind::Double, &["0", "0.0", "-0.0"], 16_829_962_995_727_609_180),
+        (FieldKind::Decimal, &["12.5", "1.25E1", "12.50"], 13_601_789_623_908_702_452),
+        (FieldKind::Decimal, &["0", "0.0", "-0.0"], 1_783_177_910_605_581_453),
+        (
+            FieldKind::Binary,
+            &[
+                "/services/data/v66.0/sobjects/Attachment/00P000000000001AAA/Body",
+                "/services/data/v67.0/sobjects/Attachment/00P000000000001AAA/Body",
+            ],
+            8_114_039_651_962_109_122,
+        ),
         (FieldKind::Date, &["2026-05-19"], 7_548_183_868_288_980_603),
         (
             FieldKind::DateTime,
@@ -183,6 +209,10 @@ mod tests {
         // Null, zero and false are three things, and what does not fit is still a value.
         let hashes = ["", "0", "0.0", "-0.0", "false", "?"].map(|text| hash_of(FieldKind::Double, text));
         let distinct: std::collections::HashSet<u64> = hashes.into_iter().collect();
-        assert_eq!(distinct.len(), 5, "zero is one value in both spellings");
+        assert_eq!(distinct.len(), 4, "zero is one value in all its spellings");
+        // No two decimals are one double here, though they are as doubles.
+        let long = ["1234567890123456.78", "1234567890123456.79"];
+        assert_eq!(long[0].parse::<f64>(), long[1].parse::<f64>());
+        assert_ne!(hash_of(FieldKind::Decimal, long[0]), hash_of(FieldKind::Decimal, long[1]));
     }
 }

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Compound;
+
 /// How a field's text is understood. Several Salesforce types share one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -19,12 +21,14 @@ pub enum FieldKind {
     Long,
     /// double, currency, percent
     Double,
+    /// The same with `decimals: decimal`: exact, of the field's precision and scale.
+    Decimal,
     Date,
     DateTime,
     Time,
-    /// base64: not selected by default.
+    /// base64: the path that its bytes can be fetched by; left out by default.
     Binary,
-    /// address, location, complexvalue: not selected; their parts are fields of their own.
+    /// address, location, complexvalue: never selected; their parts are fields of their own.
     Compound,
 }
 
@@ -44,11 +48,6 @@ impl FieldKind {
             _ => Self::Text,
         }
     }
-
-    /// Whether the field is read and published at all.
-    pub fn is_captured(self) -> bool {
-        !matches!(self, Self::Binary | Self::Compound)
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +62,7 @@ pub struct Field {
     pub kind: FieldKind,
     /// Characters; 0 for what is not text.
     pub length: u32,
+    /// Digits of a number with decimals, and how many of them stand behind the point; 0: not known.
     pub precision: u32,
     pub scale: u32,
     /// Formula or roll-up: its value moves without a stamp.
@@ -87,7 +87,7 @@ impl Field {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CursorField(pub usize);
 
-/// An object as the program reads and publishes it. `fields` holds exactly the captured fields, in a stable order
+/// An object as the program reads and publishes it. `fields` holds exactly the fields that are read, in a stable order
 /// that is the order of columns in queries and of fields in schemas.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectDescription {
@@ -97,6 +97,8 @@ pub struct ObjectDescription {
     pub target_name: Arc<str>,
     pub label: String,
     pub fields: Vec<Field>,
+    /// Published beside the fields and made of them; never read.
+    pub compounds: Vec<Compound>,
     /// Index of the key field in `fields` (`Id`).
     pub key: usize,
     pub cursor: Option<CursorField>,
@@ -109,7 +111,7 @@ pub struct ObjectDescription {
     pub bulk: bool,
     /// Why it cannot be captured, if so.
     pub unsupported: Option<String>,
-    /// A hash over names and types of the fields, in order.
+    /// A hash over names and types of the fields and compounds, in order.
     pub revision: u64,
 }
 

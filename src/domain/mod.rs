@@ -6,7 +6,9 @@
 pub mod batch;
 pub mod cell;
 pub mod change;
+pub mod compound;
 pub mod content;
+pub mod decimal;
 pub mod description;
 pub mod field_set;
 pub mod name;
@@ -22,6 +24,8 @@ pub mod stamp;
 
 pub use batch::{Batch, ControlRecord, Only};
 pub use change::{Change, Detail, Operation, Source};
+pub use compound::{Compound, CompoundShape};
+pub use decimal::Decimal;
 pub use description::{CursorField, Field, FieldKind, ObjectDescription};
 pub use field_set::FieldSet;
 pub use notice::{Notice, NoticeKind};

@@ -2,7 +2,8 @@
 //!
 //! Comes in: a batch's changes. Goes out: key and value bytes. The plan is compiled once from the lineage: each field
 //! of the schema knows its cell and its kind, so that a row is written cell by cell, straight from the text that came
-//! over the wire, without a value in between. A cell that does not fit its type is an error of that record.
+//! over the wire, without a value in between. A cell that does not fit its type is an error of that record. A compound is
+//! put together from the cells of its parts; one that is carried in part only is not carried.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +11,9 @@ use std::sync::Arc;
 use super::avro::{self, NULL, PRESENT};
 use super::mask::Mask;
 use crate::config::KeyFormat;
-use crate::domain::{Batch, Change, FieldKind, FieldSet, ObjectDescription, Operation, Row, RowLayout, cell};
+use crate::domain::{
+    Batch, Change, Compound, FieldKind, FieldSet, ObjectDescription, Operation, Row, RowLayout, cell,
+};
 use crate::schema::SchemaLineage;
 
 /// Registry ids of the schemas that a topic's records are written by.
@@ -36,9 +39,14 @@ impl fmt::Display for Unfit {
 
 #[derive(Clone, Copy, Debug)]
 struct Step {
-    /// Index of the field in the description; none: the object does not have it any more.
+    /// Index of the field in the description; none: the object does not have it any more, or it is a compound.
     field: Option<usize>,
+    /// Index of the compound in the description.
+    compound: Option<usize>,
     kind: FieldKind,
+    /// Of a decimal, as the schema says.
+    precision: u32,
+    scale: u32,
     any: bool,
     nullable: bool,
 }
@@ -70,7 +78,13 @@ impl Encoder {
                     .current
                     .then(|| object.fields.iter().position(|field| field.name == pinned.source.name))
                     .flatten(),
+                compound: pinned
+                    .current
+                    .then(|| object.compounds.iter().position(|known| known.field.name == pinned.source.name))
+                    .flatten(),
                 kind: pinned.source.kind,
+                precision: pinned.source.precision,
+                scale: pinned.source.scale,
                 any: pinned.source.is_any(),
                 nullable: pinned.source.name != "Id",
             })
@@ -79,7 +93,7 @@ impl Encoder {
             Mask::of(steps.iter().enumerate().filter(|(_, step)| wanted(step)).map(|(place, _)| place)).hex()
         };
         Self {
-            all_fields: places(&|step| step.field.is_some()),
+            all_fields: places(&|step| step.field.is_some() || step.compound.is_some()),
             key_only: places(&|step| step.field == Some(object.key)),
             object: object.clone(),
             steps,
@@ -104,7 +118,14 @@ impl Encoder {
         let row = batch.rows.row(change.row as usize).ok_or_else(|| self.unfit(self.object.key))?;
         wire_format(self.ids.value, out);
         self.header(batch, change, out);
-        self.steps.iter().try_for_each(|step| self.field(*step, row, out))
+        let carried = batch.detail(change).and_then(|detail| detail.carried.as_ref());
+        let carries = |field: usize| {
+            batch.rows.layout().has(field) && carried.is_none_or(|carried| carried.contains(field))
+        };
+        self.steps.iter().try_for_each(|step| match self.compound(step) {
+            Some(compound) => self.record(compound, row, &carries, out),
+            None => self.field(*step, row, out),
+        })
     }
 
     /// In the order of `schema::avro::HEADERS`.
@@ -119,10 +140,13 @@ impl Encoder {
             }
             Operation::Delete => avro::optional_text(Some(self.key_only.as_bytes()), out),
             // A row that was read shows the state, not what moved; a change event tells.
-            Operation::Update => self.optional_mask(detail.and_then(|detail| detail.changed.as_ref()), out),
+            Operation::Update => {
+                let changed = detail.and_then(|detail| detail.changed.as_ref());
+                self.optional_mask(changed, Self::any_of, out);
+            }
         }
         match detail.and_then(|detail| detail.carried.as_ref()) {
-            Some(carried) => self.optional_mask(Some(carried), out),
+            Some(carried) => self.optional_mask(Some(carried), Self::all_of, out),
             None => match self.column_mask(batch.rows.layout()) {
                 Some(mask) => avro::optional_text(Some(mask.as_bytes()), out),
                 None => out.push(NULL),
@@ -131,10 +155,10 @@ impl Encoder {
         avro::long(change.timestamp.0, out);
         let position = detail.and_then(|detail| detail.stream_position.as_ref());
         avro::bytes(position.unwrap_or(&batch.stream_position).as_bytes(), out);
-        let text = |text: Option<&Arc<str>>, out: &mut Vec<u8>| {
+        let known = |text: Option<&Arc<str>>, out: &mut Vec<u8>| {
             avro::optional_text(text.map(|text| text.as_bytes()), out);
         };
-        text(detail.and_then(|detail| detail.transaction.as_ref()), out);
+        known(detail.and_then(|detail| detail.transaction.as_ref()), out);
         match detail.and_then(|detail| detail.counter) {
             Some(counter) => {
                 out.push(PRESENT);
@@ -145,16 +169,41 @@ impl Encoder {
         let source = detail.map_or(batch.source, |detail| detail.source);
         avro::bytes(source.word().as_bytes(), out);
         let load_id = batch.load_id.as_ref().filter(|_| change.operation == Operation::Refresh);
-        text(load_id, out);
-        text(detail.and_then(|detail| detail.commit_user.as_ref()), out);
-        text(detail.and_then(|detail| detail.change_origin.as_ref()), out);
+        known(load_id, out);
+        known(detail.and_then(|detail| detail.commit_user.as_ref()), out);
+        known(detail.and_then(|detail| detail.change_origin.as_ref()), out);
     }
 
-    fn optional_mask(&self, fields: Option<&FieldSet>, out: &mut Vec<u8>) {
+    fn optional_mask(
+        &self,
+        fields: Option<&FieldSet>,
+        holds: impl Fn(&Self, &Step, &dyn Fn(usize) -> bool) -> bool,
+        out: &mut Vec<u8>,
+    ) {
         let Some(fields) = fields else { return out.push(NULL) };
-        let set = |step: &Step| step.field.is_some_and(|field| fields.contains(field));
+        let set = |step: &Step| holds(self, step, &|field| fields.contains(field));
         let places = self.steps.iter().enumerate().filter(|(_, step)| set(step)).map(|(place, _)| place);
         avro::optional_text(Some(Mask::of(places).hex().as_bytes()), out);
+    }
+
+    fn compound(&self, step: &Step) -> Option<&Compound> {
+        self.object.compounds.get(step.compound?)
+    }
+
+    /// Whether a set holds the step's field, or any part of its compound.
+    fn any_of(&self, step: &Step, set: &dyn Fn(usize) -> bool) -> bool {
+        match self.compound(step) {
+            Some(compound) => compound.parts.iter().flatten().any(|part| set(*part)),
+            None => step.field.is_some_and(set),
+        }
+    }
+
+    /// Whether a set holds the step's field, or all parts of its compound.
+    fn all_of(&self, step: &Step, set: &dyn Fn(usize) -> bool) -> bool {
+        match self.compound(step) {
+            Some(compound) => compound.parts.iter().flatten().all(|part| set(*part)),
+            None => step.field.is_some_and(set),
+        }
     }
 
     /// None if the rows carry every field that the object has.
@@ -162,7 +211,7 @@ impl Encoder {
         if layout.is_complete() {
             return None;
         }
-        let carried = |step: &Step| step.field.is_some_and(|field| layout.has(field));
+        let carried = |step: &Step| self.all_of(step, &|field| layout.has(field));
         Some(
             Mask::of(self.steps.iter().enumerate().filter(|(_, step)| carried(step)).map(|(place, _)| place))
                 .hex(),
@@ -182,14 +231,10 @@ impl Encoder {
         }
         let unfit = || self.unfit(index);
         match step.kind {
-            FieldKind::Text | FieldKind::Binary | FieldKind::Compound => {
-                // Avro's strings are UTF-8; Salesforce's are too, but the bytes are foreign.
-                std::str::from_utf8(cell).map_err(|_| unfit())?;
-                match step.any {
-                    true => avro::bytes(&cell::any(cell), out),
-                    false => avro::bytes(cell, out),
-                }
-            }
+            FieldKind::Text | FieldKind::Binary | FieldKind::Compound => match step.any {
+                true => text(&cell::any(cell), out).ok_or_else(unfit)?,
+                false => text(cell, out).ok_or_else(unfit)?,
+            },
             FieldKind::Boolean => out.push(u8::from(cell::boolean(cell).ok_or_else(unfit)?)),
             FieldKind::Int => {
                 let value =
@@ -198,9 +243,42 @@ impl Encoder {
             }
             FieldKind::Long => avro::long(cell::integer(cell).ok_or_else(unfit)?, out),
             FieldKind::Double => avro::double(cell::double(cell).ok_or_else(unfit)?, out),
+            FieldKind::Decimal => {
+                let number = cell::decimal(cell).and_then(|number| number.at(step.precision, step.scale));
+                avro::decimal(number.ok_or_else(unfit)?, out);
+            }
             FieldKind::Date => avro::long(i64::from(cell::date(cell).ok_or_else(unfit)?), out),
             FieldKind::DateTime => avro::long(cell::datetime(cell).ok_or_else(unfit)?, out),
             FieldKind::Time => avro::long(i64::from(cell::time(cell).ok_or_else(unfit)?), out),
+        }
+        Ok(())
+    }
+
+    /// A compound as a record of its parts; null if all of them are.
+    fn record(
+        &self,
+        compound: &Compound,
+        row: Row<'_>,
+        carries: &dyn Fn(usize) -> bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Unfit> {
+        let parts = || compound.parts.iter().flatten().copied();
+        if !parts().all(carries) || parts().all(|part| row.value(part).is_none()) {
+            out.push(NULL);
+            return Ok(());
+        }
+        out.push(PRESENT);
+        for (part, field) in compound.shape.parts().iter().zip(&compound.parts) {
+            let Some((field, cell)) = field.and_then(|field| Some((field, row.value(field)?))) else {
+                out.push(NULL);
+                continue;
+            };
+            out.push(PRESENT);
+            let written = match part.is_number {
+                true => cell::double(cell).map(|value| avro::double(value, out)),
+                false => text(cell, out),
+            };
+            written.ok_or_else(|| self.unfit(field))?;
         }
         Ok(())
     }
@@ -213,6 +291,13 @@ impl Encoder {
             salesforce_type: field.map(|field| field.salesforce_type.clone()).unwrap_or_default(),
         }
     }
+}
+
+/// Avro's strings are UTF-8; Salesforce's are too, but the bytes are foreign.
+fn text(cell: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    std::str::from_utf8(cell).ok()?;
+    avro::bytes(cell, out);
+    Some(())
 }
 
 /// Confluent's framing: a zero byte and the schema id.
@@ -228,7 +313,7 @@ mod tests {
 
     use super::*;
     use crate::config::OutputSettings;
-    use crate::domain::{ChangeSequence, CursorField, Detail, Field, Rows, Source, Stamp};
+    use crate::domain::{ChangeSequence, CompoundShape, CursorField, Detail, Field, Rows, Source, Stamp};
     use crate::schema;
 
     const TYPES: [&str; 9] =
@@ -262,6 +347,7 @@ mod tests {
             cursor: Some(CursorField(0)),
             created_date: None,
             is_deleted: None,
+            compounds: Vec::new(),
             replicateable: true,
             bulk: true,
             unsupported: None,
@@ -525,6 +611,125 @@ mod tests {
         assert_eq!(field("header__change_origin"), optional(None));
     }
 
+    /// An account with two of the ten parts of an address, and a location whose longitude is hidden.
+    fn with_compounds() -> Arc<ObjectDescription> {
+        let mut object = (*named(&["string", "string", "double"])).clone();
+        let compound = |name: &str, of: &str, parts: &[(&str, usize)]| {
+            let shape = CompoundShape::of(of).unwrap();
+            let place = |part: &str| parts.iter().find(|(known, _)| *known == part).map(|(_, place)| *place);
+            Compound {
+                field: Field {
+                    name: name.to_owned(),
+                    salesforce_type: of.to_owned(),
+                    kind: FieldKind::Compound,
+                    ..object.fields[1].clone()
+                },
+                shape,
+                parts: shape.parts().iter().map(|part| place(part.name)).collect(),
+            }
+        };
+        object.compounds = vec![
+            compound("BillingAddress", "address", &[("street", 1), ("city", 2)]),
+            compound("Loc__c", "location", &[("latitude", 3)]),
+            compound("ShippingAddress", "address", &[]),
+        ];
+        Arc::new(object)
+    }
+
+    /// A record of these parts, all others null.
+    fn record_of(shape: CompoundShape, parts: &[(&str, Value)]) -> Value {
+        let part =
+            |name: &str| parts.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
+        let fields = shape.parts().iter().map(|of| (of.name.to_owned(), optional(part(of.name))));
+        optional(Some(Value::Record(fields.collect())))
+    }
+
+    #[test]
+    fn a_compound_is_a_record_of_its_parts_and_null_where_all_of_them_are() {
+        let object = with_compounds();
+        let written = Written::by(&object);
+        let read = |cells: [&str; 4]| {
+            let cells: Vec<Vec<u8>> = cells.iter().map(|cell| cell.as_bytes().to_vec()).collect();
+            let batch = batch(&object, Operation::Refresh, &cells);
+            let mut fields = written.decoded(&written.value(&batch).unwrap());
+            assert_eq!(
+                fields[3].1,
+                optional(Some(Value::String("7F".to_owned()))),
+                "bits of fields and compounds"
+            );
+            fields.split_off(17).into_iter().map(|(_, value)| value).collect::<Vec<_>>()
+        };
+        let street = ("street", Value::String("1 Main\r\nSt".to_owned()));
+        assert_eq!(
+            read(["001A", "1 Main\r\nSt", "", "-0.0"]),
+            [
+                record_of(CompoundShape::Address, &[street]),
+                record_of(CompoundShape::Location, &[("latitude", Value::Double(0.0))]),
+                optional(None)
+            ]
+        );
+        assert_eq!(read(["001A", "", "", ""]), [optional(None), optional(None), optional(None)]);
+    }
+
+    #[test]
+    fn a_compound_of_which_an_event_carries_a_part_only_is_not_carried() {
+        let object = with_compounds();
+        let written = Written::by(&object);
+        let cells = ["001A", "1 Main", "", "2.5"].map(|cell| cell.as_bytes().to_vec());
+        let mut batch = batch(&object, Operation::Update, &cells);
+        let mut read = |carried: &[usize]| {
+            batch.details = vec![Detail {
+                source: Source::Subscribe,
+                changed: Some([1].into_iter().collect()),
+                carried: Some(carried.iter().copied().collect()),
+                transaction: None,
+                counter: None,
+                stream_position: None,
+                commit_user: None,
+                change_origin: None,
+            }];
+            batch.changes[0].detail = Some(0);
+            let fields = written.decoded(&written.value(&batch).unwrap());
+            let mask = |place: usize| match &fields[place].1 {
+                Value::Union(1, text) => format!("{text:?}"),
+                other => format!("{other:?}"),
+            };
+            (mask(3), mask(4), fields[17].1.clone())
+        };
+        let text = |text: &str| format!("{:?}", Value::String(text.to_owned()));
+        // Bit 4 is the address, 5 the location, 6 an address without parts.
+        let street = record_of(CompoundShape::Address, &[("street", Value::String("1 Main".to_owned()))]);
+        assert_eq!(read(&[0, 1, 2]), (text("12"), text("57"), street));
+        assert_eq!(read(&[0, 1, 3]), (text("12"), text("6B"), optional(None)));
+    }
+
+    #[test]
+    fn a_decimal_is_exact_and_what_would_be_rounded_is_refused() {
+        let mut object = (*named(&["currency"])).clone();
+        (object.fields[1].kind, object.fields[1].precision, object.fields[1].scale) =
+            (FieldKind::Decimal, 18, 2);
+        let object = Arc::new(object);
+        let written = Written::by(&object);
+        let read = |cell: &str| -> Result<Vec<u8>, Unfit> {
+            let cells = [b"001A".to_vec(), cell.as_bytes().to_vec()];
+            let value = written.value(&batch(&object, Operation::Refresh, &cells))?;
+            match written.decoded(&value).pop().unwrap().1 {
+                Value::Union(1, number) => match *number {
+                    Value::Decimal(number) => Ok(Vec::<u8>::try_from(&number).unwrap()),
+                    other => panic!("{other:?}"),
+                },
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(read("1234567890123456.78"), Ok(123_456_789_012_345_678_i64.to_be_bytes().to_vec()));
+        assert_eq!(read("9.5E8"), Ok(95_000_000_000_i64.to_be_bytes()[3..].to_vec()));
+        assert_eq!(read("-0.0"), Ok(vec![0]));
+        for cell in ["0.005", "10000000000000000", "NaN", "Infinity", "1e400", "12,5", "+1", "true"] {
+            let unfit = read(cell).unwrap_err();
+            assert_eq!(unfit.to_string(), "object Account: field F0__c holds what is no currency", "{cell}");
+        }
+    }
+
     #[test]
     fn a_delete_that_only_knows_the_id_says_so() {
         let object = named(&["string"; 9]);
@@ -548,6 +753,14 @@ mod tests {
             ("boolean", "1"),
             ("currency", "NaN"),
             ("currency", "1e999"),
+            ("currency", "Infinity"),
+            ("long", "1e400"),
+            ("date", "12026-02-03"),
+            ("date", "2026-02-03T00:00:00Z"),
+            ("datetime", "2026-12-31T23:59:60.000Z"),
+            ("datetime", "2026-12-31T23:59:59"),
+            ("time", "23:59:60.000Z"),
+            ("time", "13:30:00.000+0100"),
             ("date", "2026-02-30"),
             ("datetime", "today"),
             ("time", "25:00:00.000Z"),

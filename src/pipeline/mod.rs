@@ -7,6 +7,8 @@ mod arrivals;
 mod budget;
 mod chosen;
 mod circuit;
+#[cfg(test)]
+mod doors;
 mod encoders;
 mod event;
 mod event_encoders;

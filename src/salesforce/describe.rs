@@ -4,9 +4,9 @@
 //! [`ObjectDescription`] that queries, schemas and encoders go by. Fields keep the order of the object's first
 //! schema; Salesforce's own order is not stable. What cannot be captured says why. A type nobody knows is text.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::header::{DATE, IF_MODIFIED_SINCE, LAST_MODIFIED};
@@ -14,8 +14,10 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use crate::config::FieldRules;
-use crate::domain::{CursorField, Field, FieldKind, ObjectDescription, name};
+use crate::config::{Blobs, Compounds, Decimals, FieldRules, ValueRules};
+use crate::domain::compound::part_field_name;
+use crate::domain::decimal::MOST_DIGITS;
+use crate::domain::{Compound, CompoundShape, CursorField, Field, FieldKind, ObjectDescription, name};
 use crate::error::{Error, Kind, Result};
 
 use super::fault::{Area, Fault};
@@ -108,6 +110,11 @@ struct DescribedField {
     #[serde(default, deserialize_with = "null_is_default")]
     scale: u32,
     #[serde(default, deserialize_with = "null_is_default")]
+    high_scale_number: bool,
+    /// `BillingStreet` belongs to `BillingAddress`.
+    #[serde(default)]
+    compound_field_name: Option<String>,
+    #[serde(default, deserialize_with = "null_is_default")]
     calculated: bool,
     /// Where it is not told, the query tells: without a cursor an object would not be followed at all.
     #[serde(default = "yes", deserialize_with = "null_is_yes")]
@@ -125,6 +132,8 @@ const COMPILED: u32 = 1;
 const ALWAYS: &[&str] = &["Id", "CreatedDate", "IsDeleted"];
 /// In the order of preference (`rest.md` 3.7).
 const CURSORS: &[&str] = &["SystemModstamp", "LastModifiedDate", "CreatedDate"];
+/// Decimals that a number with `highScaleNumber` can have, whatever its scale says (`rest.md` 2.4).
+const HIGH_SCALE: u32 = 8;
 
 impl Describe {
     /// From the body of an answer, whatever call it came with.
@@ -153,14 +162,14 @@ impl Describe {
             }
         }
         let cursor_name = self.cursor_name();
-        let mut fields: Vec<Field> = self
-            .object
-            .fields
-            .iter()
-            .filter(|field| !field.deprecated_and_hidden && FieldKind::of(&field.kind).is_captured())
-            .filter(|field| is_wanted(&field.name, rules, cursor_name))
-            .map(DescribedField::compile)
-            .collect();
+        let asked_for_parts = self.parts_asked_for(rules);
+        let wanted = |field: &&DescribedField| {
+            let of_compound = asked_for_parts.contains(&field.name.to_ascii_lowercase());
+            !field.deprecated_and_hidden && is_wanted(&field.name, rules, cursor_name, of_compound)
+        };
+        let described = self.object.fields.iter().filter(wanted);
+        let mut fields: Vec<Field> =
+            described.clone().filter_map(|field| field.compile(&object.name, rules.values)).collect();
         // A name that stands there twice (its type was another once) has its first place, however it is spelled.
         let pinned: HashMap<_, _> =
             pinned.iter().enumerate().rev().map(|(place, name)| (name.to_ascii_lowercase(), place)).collect();
@@ -169,9 +178,14 @@ impl Describe {
             (field.name != "Id", place, field.name.clone())
         });
         let index = |name: &str| fields.iter().position(|field| field.name == name);
-        let has_json = fields.iter().any(|field| field.salesforce_type == "json");
+        // Bulk refuses to select them (`rest.md` 4.4).
+        let by_rest_only = fields.iter().any(|field| matches!(&*field.salesforce_type, "json" | "base64"));
+        let compounds = match rules.values.compounds {
+            Compounds::LeftOut => Vec::new(),
+            Compounds::Record => self.compounds(described, &fields),
+        };
         let unsupported = object.obstacle().or_else(|| self.fields_obstacle());
-        let revision = revision(&fields);
+        let revision = revision(&fields, &compounds);
         Ok(ObjectDescription {
             name: object.name.as_str().into(),
             target_name: name::target_object(&object.name).into(),
@@ -181,11 +195,56 @@ impl Describe {
             created_date: index("CreatedDate"),
             is_deleted: index("IsDeleted"),
             replicateable: object.replicateable,
-            bulk: restrictions::in_bulk(&object.name) && !has_json,
+            bulk: restrictions::in_bulk(&object.name) && !by_rest_only,
             unsupported,
             revision,
             fields,
+            compounds,
         })
+    }
+
+    /// Names, in lower case, of the parts of compounds that the rules ask for by the compound's name.
+    fn parts_asked_for(&self, rules: &FieldRules) -> HashSet<String> {
+        if rules.values.compounds == Compounds::LeftOut || rules.include.is_empty() {
+            return HashSet::new();
+        }
+        let fields = self.object.fields.iter();
+        let asked = fields.filter(|field| is_listed(&rules.include, &field.name));
+        let compounds = asked.filter_map(|field| Some((field, CompoundShape::of(&field.kind)?)));
+        let parts = compounds.flat_map(|(field, shape)| {
+            shape.parts().iter().filter_map(move |part| self.part(&field.name, part.field))
+        });
+        parts.map(|part| part.name.to_ascii_lowercase()).collect()
+    }
+
+    /// The field that holds a part of a compound: by its name, or by the compound that the describe says it belongs to.
+    fn part(&self, compound: &str, part: &str) -> Option<&DescribedField> {
+        let name = part_field_name(compound, part);
+        let belongs = |field: &&DescribedField| {
+            let own = field.name.trim_end_matches("__s");
+            field.compound_field_name.as_deref() == Some(compound) && own.ends_with(part)
+        };
+        let fields = || self.object.fields.iter();
+        fields().find(|field| field.name.eq_ignore_ascii_case(&name)).or_else(|| fields().find(belongs))
+    }
+
+    fn compounds<'d>(
+        &'d self,
+        described: impl Iterator<Item = &'d DescribedField>,
+        fields: &[Field],
+    ) -> Vec<Compound> {
+        let of = |field: &DescribedField| {
+            let shape = CompoundShape::of(&field.kind)?;
+            let place = |part: &str| {
+                let part = self.part(&field.name, part)?;
+                fields.iter().position(|field| field.name == part.name)
+            };
+            let parts = shape.parts().iter().map(|part| place(part.field)).collect();
+            Some(Compound { field: field.as_kind(FieldKind::Compound, (0, 0)), shape, parts })
+        };
+        let mut compounds: Vec<Compound> = described.filter_map(of).collect();
+        compounds.sort_by(|left, right| left.field.name.cmp(&right.field.name));
+        compounds
     }
 
     fn field(&self, name: &str) -> Option<&DescribedField> {
@@ -216,9 +275,36 @@ impl Describe {
 }
 
 impl DescribedField {
-    fn compile(&self) -> Field {
-        let kind = FieldKind::of(&self.kind);
-        let is_number = matches!(kind, FieldKind::Double);
+    /// None: the field is not read as such.
+    fn compile(&self, object: &str, values: ValueRules) -> Option<Field> {
+        let exact = self.decimal_shape().filter(|_| values.decimals == Decimals::Decimal);
+        Some(match FieldKind::of(&self.kind) {
+            FieldKind::Compound => return None,
+            FieldKind::Binary if values.blobs == Blobs::LeftOut => return None,
+            FieldKind::Double => match exact {
+                Some(shape) => self.as_kind(FieldKind::Decimal, shape),
+                None => self.as_kind(FieldKind::Double, (self.precision, self.scale)),
+            },
+            FieldKind::Text => {
+                if !is_known_text(&self.kind) {
+                    warn_of_type(object, &self.name, &self.kind);
+                }
+                self.as_kind(FieldKind::Text, (0, 0))
+            }
+            // A multipicklist's precision is its number of visible lines.
+            kind => self.as_kind(kind, (0, 0)),
+        })
+    }
+
+    /// Precision and scale as a decimal; none: the describe does not tell them, and the number stays a double.
+    fn decimal_shape(&self) -> Option<(u32, u32)> {
+        let more = if self.high_scale_number { HIGH_SCALE.saturating_sub(self.scale) } else { 0 };
+        let (precision, scale) = (self.precision.checked_add(more)?, self.scale.checked_add(more)?);
+        (self.precision > 0 && self.scale <= self.precision && precision <= MOST_DIGITS)
+            .then_some((precision, scale))
+    }
+
+    fn as_kind(&self, kind: FieldKind, (precision, scale): (u32, u32)) -> Field {
         Field {
             name: self.name.clone(),
             label: self.label.clone().unwrap_or_else(|| self.name.clone()),
@@ -226,9 +312,8 @@ impl DescribedField {
             salesforce_type: self.kind.clone(),
             kind,
             length: self.length,
-            // A multipicklist's precision is its number of visible lines.
-            precision: if is_number { self.precision } else { 0 },
-            scale: if is_number { self.scale } else { 0 },
+            precision,
+            scale,
             calculated: self.calculated,
             filterable: self.filterable,
             sortable: self.sortable,
@@ -236,21 +321,69 @@ impl DescribedField {
     }
 }
 
-fn is_wanted(name: &str, rules: &FieldRules, cursor: Option<&str>) -> bool {
+/// `asked_for`: by the name of its compound.
+fn is_wanted(name: &str, rules: &FieldRules, cursor: Option<&str>, asked_for: bool) -> bool {
     if ALWAYS.contains(&name) || cursor == Some(name) {
         return true;
     }
-    let listed = |list: &[String]| list.iter().any(|listed| listed.eq_ignore_ascii_case(name));
-    (rules.include.is_empty() || listed(&rules.include)) && !listed(&rules.exclude)
+    (rules.include.is_empty() || asked_for || is_listed(&rules.include, name))
+        && !is_listed(&rules.exclude, name)
 }
 
-fn revision(fields: &[Field]) -> u64 {
+fn is_listed(list: &[String], name: &str) -> bool {
+    list.iter().any(|listed| listed.eq_ignore_ascii_case(name))
+}
+
+/// Types of `rest.md` 2.5 whose values are text.
+fn is_known_text(salesforce_type: &str) -> bool {
+    matches!(
+        salesforce_type,
+        "id" | "reference"
+            | "string"
+            | "textarea"
+            | "picklist"
+            | "multipicklist"
+            | "combobox"
+            | "phone"
+            | "email"
+            | "url"
+            | "encryptedstring"
+            | "datacategorygroupreference"
+            | "anyType"
+            | "json"
+    )
+}
+
+/// Once for each field of the process: objects are described again and again.
+fn warn_of_type(object: &str, field: &str, salesforce_type: &str) {
+    static TOLD: Mutex<BTreeSet<(String, String)>> = Mutex::new(BTreeSet::new());
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if told.insert((object.to_owned(), field.to_owned())) {
+        tracing::warn!(
+            object,
+            field,
+            r#type = salesforce_type,
+            "a type that is not known here is published as text"
+        );
+    }
+}
+
+fn revision(fields: &[Field], compounds: &[Compound]) -> u64 {
     let mut hash = xxhash_rust::xxh3::Xxh3::new();
-    for field in fields {
+    for field in fields.iter().chain(compounds.iter().map(|compound| &compound.field)) {
         hash.update(field.name.as_bytes());
         hash.update(b"\0");
         hash.update(field.salesforce_type.as_bytes());
+        if field.kind == FieldKind::Decimal {
+            hash.update(&[0, 1]);
+            hash.update(&field.precision.to_be_bytes());
+            hash.update(&field.scale.to_be_bytes());
+        }
         hash.update(b"\n");
+    }
+    // A part that is shown later makes another record.
+    for part in compounds.iter().flat_map(|compound| &compound.parts) {
+        hash.update(&part.map_or(u64::MAX, |part| part as u64).to_be_bytes());
     }
     hash.digest()
 }
@@ -261,7 +394,7 @@ pub(super) struct Metadata {
     watch: tokio::sync::Mutex<Watch>,
     changes: AtomicU64,
     /// As the org listed them last.
-    objects: std::sync::Mutex<Arc<[ObjectSummary]>>,
+    objects: Mutex<Arc<[ObjectSummary]>>,
 }
 
 #[derive(Default)]
@@ -294,7 +427,7 @@ impl Client {
 
     /// The same as they were listed last, by whomever; without a call.
     pub fn known_objects(&self) -> Arc<[ObjectSummary]> {
-        self.metadata().objects.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.metadata().objects.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A number that has risen if any description may be another than when it was asked for before. One call for all
@@ -371,7 +504,7 @@ impl Client {
         let mut seen = HashSet::new();
         objects.retain(|object| seen.insert(object.name.to_ascii_lowercase()));
         let objects: Arc<[ObjectSummary]> = objects.into();
-        *self.metadata().objects.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = objects.clone();
+        *self.metadata().objects.lock().unwrap_or_else(PoisonError::into_inner) = objects.clone();
         Ok(Some(objects))
     }
 
@@ -428,6 +561,7 @@ pub(super) mod sample {
                 field("Name", "string"),
                 field("SystemModstamp", "datetime"),
             ],
+            compounds: Vec::new(),
             key: 0,
             cursor: Some(CursorField(4)),
             created_date: Some(1),
@@ -511,20 +645,158 @@ mod tests {
                 field("Body", "base64"),
             ],
         );
-        let include = FieldRules { include: vec!["phone".to_owned()], exclude: Vec::new() };
+        let include = FieldRules { include: vec!["phone".to_owned()], ..FieldRules::default() };
         assert_eq!(
             names(&describe.compile(&include, &[]).unwrap()),
             ["Id", "CreatedDate", "Phone", "SystemModstamp"]
         );
         let exclude = FieldRules {
-            include: Vec::new(),
             exclude: ["Id", "SystemModstamp", "Name", "Nmae"].map(str::to_owned).to_vec(),
+            ..FieldRules::default()
         };
         assert_eq!(
             names(&describe.compile(&exclude, &[]).unwrap()),
             ["Id", "CreatedDate", "Phone", "SystemModstamp"]
         );
         assert_eq!(describe.unknown_fields(&exclude), ["Nmae"]);
+    }
+
+    fn values(decimals: Decimals, compounds: Compounds, blobs: Blobs) -> FieldRules {
+        FieldRules { values: ValueRules { decimals, compounds, blobs }, ..FieldRules::default() }
+    }
+
+    #[test]
+    fn decimals_take_precision_and_scale_of_the_describe_where_it_tells_them() {
+        let number = |name: &str, kind: &str, precision: u32, scale: u32, high: bool| {
+            let mut number = field(name, kind);
+            number["precision"] = json!(precision);
+            number["scale"] = json!(scale);
+            number["highScaleNumber"] = json!(high);
+            number
+        };
+        let fields = [
+            field("Id", "id"),
+            number("Amount__c", "currency", 18, 2, false),
+            number("Exact__c", "currency", 18, 2, true),
+            number("Lines__c", "multipicklist", 4, 0, false),
+            number("Odd__c", "double", 2, 15, false),
+            number("Rate__c", "percent", 5, 5, false),
+            number("Unknown__c", "double", 0, 0, false),
+            number("Wide__c", "double", 39, 2, false),
+        ];
+        let describe = describe("Invoice__c", &fields);
+        let shapes = |rules: &FieldRules| -> Vec<_> {
+            let object = describe.compile(rules, &[]).unwrap();
+            object.fields.iter().skip(1).map(|field| (field.kind, field.precision, field.scale)).collect()
+        };
+        let exact = shapes(&values(Decimals::Decimal, Compounds::LeftOut, Blobs::LeftOut));
+        assert_eq!(
+            exact,
+            [
+                (FieldKind::Decimal, 18, 2),
+                (FieldKind::Decimal, 24, 8),
+                (FieldKind::Text, 0, 0),
+                (FieldKind::Double, 2, 15),
+                (FieldKind::Decimal, 5, 5),
+                (FieldKind::Double, 0, 0),
+                (FieldKind::Double, 39, 2),
+            ]
+        );
+        assert!(shapes(&FieldRules::default()).iter().all(|(kind, ..)| *kind != FieldKind::Decimal));
+    }
+
+    #[test]
+    fn a_compound_is_made_of_the_fields_that_are_read_for_its_parts() {
+        let mut hidden_by_name = field("Odd__Lat_Latitude__s", "double");
+        hidden_by_name["compoundFieldName"] = json!("Odd__Lat__c");
+        let fields = [
+            field("Id", "id"),
+            field("BillingAddress", "address"),
+            field("BillingCountryCode", "picklist"),
+            field("BillingLatitude", "double"),
+            field("BillingStreet", "textarea"),
+            field("Loc__c", "location"),
+            field("Loc__Latitude__s", "double"),
+            field("Loc__Longitude__s", "double"),
+            field("Odd__Lat__c", "location"),
+            hidden_by_name,
+            field("Settings", "complexvalue"),
+        ];
+        let describe = describe("Account", &fields);
+        let compounds = |rules: &FieldRules| -> Vec<_> {
+            let object = describe.compile(rules, &[]).unwrap();
+            let name = |place: &Option<usize>| {
+                place.map(|place| object.fields[place].name.clone()).unwrap_or_default()
+            };
+            let parts = |compound: &Compound| compound.parts.iter().map(name).collect::<Vec<_>>().join(",");
+            object
+                .compounds
+                .iter()
+                .map(|compound| format!("{}: {}", compound.field.name, parts(compound)))
+                .collect()
+        };
+        let mut rules = values(Decimals::Double, Compounds::Record, Blobs::LeftOut);
+        assert_eq!(
+            compounds(&rules),
+            [
+                "BillingAddress: BillingStreet,,,,,,BillingCountryCode,BillingLatitude,,",
+                "Loc__c: Loc__Latitude__s,Loc__Longitude__s",
+                "Odd__Lat__c: Odd__Lat_Latitude__s,",
+            ]
+        );
+        rules.exclude = ["billingstreet", "Loc__c"].map(str::to_owned).to_vec();
+        assert_eq!(
+            compounds(&rules),
+            [
+                "BillingAddress: ,,,,,,BillingCountryCode,BillingLatitude,,",
+                "Odd__Lat__c: Odd__Lat_Latitude__s,"
+            ]
+        );
+        rules.include = vec!["BillingAddress".to_owned()];
+        assert_eq!(compounds(&rules), ["BillingAddress: ,,,,,,BillingCountryCode,BillingLatitude,,"]);
+        assert_eq!(
+            names(&describe.compile(&rules, &[]).unwrap()),
+            ["Id", "BillingCountryCode", "BillingLatitude"]
+        );
+        assert_eq!(compounds(&FieldRules::default()), [""; 0]);
+    }
+
+    #[test]
+    fn blobs_asked_for_are_read_by_rest() {
+        let fields = [field("Id", "id"), field("Body", "base64"), field("Name", "string")];
+        let describe = describe("Document", &fields);
+        let left_out = describe.compile(&FieldRules::default(), &[]).unwrap();
+        assert_eq!((names(&left_out), left_out.bulk), (vec!["Id", "Name"], true));
+        let rules = values(Decimals::Double, Compounds::LeftOut, Blobs::Reference);
+        let object = describe.compile(&rules, &[]).unwrap();
+        assert_eq!((names(&object), object.bulk), (vec!["Id", "Body", "Name"], false));
+    }
+
+    #[test]
+    fn another_way_of_publishing_values_is_another_description() {
+        let mut street = field("BillingStreet", "textarea");
+        street["precision"] = json!(0);
+        let mut amount = field("Amount__c", "currency");
+        (amount["precision"], amount["scale"]) = (json!(18), json!(2));
+        let fields = [field("Id", "id"), amount, field("BillingAddress", "address"), street];
+        let first = describe("Account", &fields);
+        let mut fewer = fields.clone();
+        fewer[1]["precision"] = json!(16);
+        let (exact, records) = (
+            values(Decimals::Decimal, Compounds::LeftOut, Blobs::LeftOut),
+            values(Decimals::Double, Compounds::Record, Blobs::LeftOut),
+        );
+        let revisions: HashSet<u64> = [
+            first.compile(&FieldRules::default(), &[]),
+            first.compile(&exact, &[]),
+            describe("Account", &fewer).compile(&exact, &[]),
+            first.compile(&records, &[]),
+            describe("Account", &fields[..3]).compile(&records, &[]),
+        ]
+        .into_iter()
+        .map(|object| object.unwrap().revision)
+        .collect();
+        assert_eq!(revisions.len(), 5);
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub mod deleted;
 pub mod describe;
 mod describing;
 pub mod discover;
+#[cfg(test)]
+pub mod doors;
 mod fault;
 mod identity;
 mod login;

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{EnvelopeKind, KeyFormat, ObjectSettings, OutputSettings};
+use crate::config::{
+    Blobs, Compounds, Decimals, EnvelopeKind, KeyFormat, ObjectSettings, OutputSettings, ValueRules,
+};
 use crate::domain::{Need, ReloadReason};
 
 /// Settings by their keys in the configuration, those that are not set left out.
@@ -40,7 +42,7 @@ impl Asked {
         Self {
             fields: keys([("include", list(&rules.include)), ("exclude", list(&rules.exclude))]),
             rules: keys([]),
-            values: keys([]),
+            values: values(rules.values),
             condition: None,
             outputs: outputs.map(|output| (output.topic_for(pipeline, target), look(output))).collect(),
         }
@@ -76,6 +78,26 @@ impl Asked {
         let left = before.outputs.keys().filter(|topic| !self.outputs.contains_key(*topic));
         left.map(String::as_str).collect()
     }
+}
+
+/// Those that are not the default, as the configuration spells them.
+fn values(rules: ValueRules) -> Keys {
+    let decimals = match rules.decimals {
+        Decimals::Double => "",
+        Decimals::Decimal => "decimal",
+    };
+    let compounds = match rules.compounds {
+        Compounds::LeftOut => "",
+        Compounds::Record => "record",
+    };
+    let blobs = match rules.blobs {
+        Blobs::LeftOut => "",
+        Blobs::Reference => "reference",
+    };
+    keys(
+        [("decimals", decimals), ("compounds", compounds), ("blobs", blobs)]
+            .map(|(key, text)| (key, text.to_owned())),
+    )
 }
 
 /// What readers of a topic see of its settings.
@@ -138,6 +160,13 @@ mod tests {
     fn a_topic_whose_records_look_otherwise_is_loaded() {
         let other = asked(|settings| settings.outputs[0].header_prefix = "h_".to_owned());
         assert_eq!(reasons(&other, &asked(|_| ())), ["new-output"]);
+    }
+
+    #[test]
+    fn values_that_are_written_otherwise_are_loaded_for_in_all_topics() {
+        let exact = asked(|settings| settings.fields.values.decimals = Decimals::Decimal);
+        assert_eq!(exact.needs(&asked(|_| ())), [Need::of(ReloadReason::Values)]);
+        assert_eq!(asked(|_| ()).needs(&exact), [Need::of(ReloadReason::Values)], "and back");
     }
 
     #[test]

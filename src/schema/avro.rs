@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::lineage::SchemaLineage;
 use crate::config::OutputSettings;
-use crate::domain::FieldKind;
 use crate::domain::name::is_avro_name;
+use crate::domain::{CompoundShape, Field, FieldKind};
 use crate::error::Kind;
 use crate::{Error, Result};
 
@@ -101,7 +101,7 @@ pub fn change_table(lineage: &SchemaLineage, output: &OutputSettings) -> Result<
         field.insert("doc".to_owned(), header.doc.into());
         fields.push(Value::Object(field));
     }
-    fields.extend(data_fields(lineage, &mut names)?);
+    fields.extend(data_fields(lineage, output, &mut names)?);
     Ok(record(&lineage.target_name, &output.namespace, lineage, fields))
 }
 
@@ -124,10 +124,15 @@ fn record(name: &str, namespace: &str, lineage: &SchemaLineage, fields: Vec<Valu
     .to_string()
 }
 
-fn data_fields(lineage: &SchemaLineage, names: &mut Vec<String>) -> Result<Vec<Value>> {
+fn data_fields(
+    lineage: &SchemaLineage,
+    output: &OutputSettings,
+    names: &mut Vec<String>,
+) -> Result<Vec<Value>> {
     if !is_avro_name(&lineage.target_name) {
         return Err(unsupported(lineage, format!("the name {} is not legal in Avro", lineage.target_name)));
     }
+    let mut types = Types { namespace: format!("{}.{COMPOUNDS}", output.namespace), defined: Vec::new() };
     lineage
         .fields
         .iter()
@@ -136,7 +141,7 @@ fn data_fields(lineage: &SchemaLineage, names: &mut Vec<String>) -> Result<Vec<V
             let source = &pinned.source;
             let mut field = Map::new();
             field.insert("name".to_owned(), pinned.name.clone().into());
-            let kind = avro_type(source.kind);
+            let kind = types.of(source);
             if source.name == "Id" {
                 field.insert("type".to_owned(), kind);
             } else {
@@ -163,16 +168,48 @@ fn data_fields(lineage: &SchemaLineage, names: &mut Vec<String>) -> Result<Vec<V
         .collect()
 }
 
-fn avro_type(kind: FieldKind) -> Value {
-    match kind {
-        FieldKind::Text | FieldKind::Binary | FieldKind::Compound => json!("string"),
-        FieldKind::Boolean => json!("boolean"),
-        FieldKind::Int => json!("int"),
-        FieldKind::Long => json!("long"),
-        FieldKind::Double => json!("double"),
-        FieldKind::Date => json!({"type": "int", "logicalType": "date"}),
-        FieldKind::DateTime => json!({"type": "long", "logicalType": "timestamp-millis"}),
-        FieldKind::Time => json!({"type": "int", "logicalType": "time-millis"}),
+/// Where the types of compounds are named, below the output's namespace: Salesforce has objects that are called
+/// `Address` and `Location` too.
+const COMPOUNDS: &str = "compound";
+
+/// Types of fields. A type with a name is defined where it is met first.
+struct Types {
+    namespace: String,
+    defined: Vec<CompoundShape>,
+}
+
+impl Types {
+    fn of(&mut self, field: &Field) -> Value {
+        match field.kind {
+            FieldKind::Text | FieldKind::Binary => json!("string"),
+            FieldKind::Boolean => json!("boolean"),
+            FieldKind::Int => json!("int"),
+            FieldKind::Long => json!("long"),
+            FieldKind::Double => json!("double"),
+            FieldKind::Decimal => {
+                json!({"type": "bytes", "logicalType": "decimal", "precision": field.precision, "scale": field.scale})
+            }
+            FieldKind::Date => json!({"type": "int", "logicalType": "date"}),
+            FieldKind::DateTime => json!({"type": "long", "logicalType": "timestamp-millis"}),
+            FieldKind::Time => json!({"type": "int", "logicalType": "time-millis"}),
+            FieldKind::Compound => match CompoundShape::of(&field.salesforce_type) {
+                Some(shape) => self.compound(shape),
+                None => json!("string"),
+            },
+        }
+    }
+
+    fn compound(&mut self, shape: CompoundShape) -> Value {
+        if self.defined.contains(&shape) {
+            return json!(format!("{}.{}", self.namespace, shape.record_name()));
+        }
+        self.defined.push(shape);
+        let part = |part: &crate::domain::compound::Part| {
+            let kind = if part.is_number { "double" } else { "string" };
+            json!({"name": part.name, "type": ["null", kind], "default": null})
+        };
+        let fields: Vec<Value> = shape.parts().iter().map(part).collect();
+        json!({"type": "record", "name": shape.record_name(), "namespace": self.namespace, "fields": fields})
     }
 }
 

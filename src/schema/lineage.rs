@@ -3,11 +3,13 @@
 //! Comes in: the lineage so far (control record `schema/<Object>`), and the description of now. Goes out: the lineage
 //! to write by. Fields keep their place for ever: new ones are put at the end, removed ones stay and are null. A field
 //! whose type changed takes the wider type where Avro readers promote (int, long, double), else it goes on under a
-//! new name, for readers of the old type could not read the new.
+//! new name, for readers of the old type could not read the new. A decimal keeps its scale for ever: readers take the
+//! point from their own schema. Digits before it may become more.
 
 use serde::{Deserialize, Serialize};
 
 use super::asked::Asked;
+use crate::domain::decimal::MOST_DIGITS;
 use crate::domain::{Field, FieldKind, ObjectDescription};
 
 pub const VERSION: u32 = 1;
@@ -61,13 +63,14 @@ impl SchemaLineage {
         for field in &mut fields {
             field.current = false;
         }
-        for source in &object.fields {
+        for source in object.fields.iter().chain(object.compounds.iter().map(|compound| &compound.field)) {
             // Salesforce takes names in any case. Of the fields it had before, one of a fitting type goes on: a type
             // that comes back finds its old field.
             let same = |pinned: &&mut PinnedField| pinned.source.name.eq_ignore_ascii_case(&source.name);
-            let kind = |pinned: &PinnedField| widest(pinned.source.kind, source.kind);
-            if let Some(pinned) = fields.iter_mut().filter(same).rev().find(|pinned| kind(pinned).is_some()) {
-                pinned.source = Field { kind: kind(pinned).unwrap_or(source.kind), ..source.clone() };
+            let before = fields.iter_mut().filter(same).rev();
+            let going_on = before.filter_map(|pinned| Some((widest(&pinned.source, source)?, pinned))).next();
+            if let Some((widest, pinned)) = going_on {
+                pinned.source = widest;
                 pinned.current = true;
                 continue;
             }
@@ -117,15 +120,30 @@ impl SchemaLineage {
     }
 }
 
-/// The kind that values of both fit and that readers of the old one promote from.
-fn widest(old: FieldKind, new: FieldKind) -> Option<FieldKind> {
-    use FieldKind::{Double, Int, Long};
-    match (old, new) {
-        (old, new) if old == new => Some(old),
-        (Int, Long) | (Long, Int) => Some(Long),
-        (Int | Long, Double) | (Double, Int | Long) => Some(Double),
-        _ => None,
-    }
+/// The new field with a kind that values of both fit and that readers of the old one promote from.
+fn widest(old: &Field, new: &Field) -> Option<Field> {
+    use FieldKind::{Compound, Decimal, Double, Int, Long};
+    let kind = match (old.kind, new.kind) {
+        (Decimal, Decimal) => return wider_decimal(old, new),
+        // Records of other parts.
+        (Compound, Compound) if old.salesforce_type != new.salesforce_type => return None,
+        (old, new) if old == new => old,
+        (Int, Long) | (Long, Int) => Long,
+        (Int | Long, Double) | (Double, Int | Long) => Double,
+        _ => return None,
+    };
+    Some(Field { kind, ..new.clone() })
+}
+
+/// The old scale with room for the digits before the point of both. A scale that grew does not fit.
+fn wider_decimal(old: &Field, new: &Field) -> Option<Field> {
+    let whole = new.precision.checked_sub(new.scale)?;
+    let precision = whole.checked_add(old.scale)?.max(old.precision);
+    (new.scale <= old.scale && precision <= MOST_DIGITS).then(|| Field {
+        precision,
+        scale: old.scale,
+        ..new.clone()
+    })
 }
 
 fn free_name(fields: &[PinnedField], wanted: &str) -> String {
@@ -151,24 +169,30 @@ pub(crate) mod tests {
             label: "Invoice".to_owned(),
             fields: fields
                 .iter()
-                .map(|(name, salesforce_type)| Field {
-                    name: (*name).to_owned(),
-                    label: format!("{name} label"),
-                    help: None,
-                    salesforce_type: (*salesforce_type).to_owned(),
-                    kind: FieldKind::of(salesforce_type),
-                    length: 80,
-                    precision: 18,
-                    scale: 2,
-                    calculated: false,
-                    filterable: true,
-                    sortable: true,
+                .map(|(name, salesforce_type)| {
+                    // `decimal 10,2`, as with `decimals: decimal`.
+                    let shape =
+                        salesforce_type.strip_prefix("decimal ").and_then(|shape| shape.split_once(','));
+                    Field {
+                        name: (*name).to_owned(),
+                        label: format!("{name} label"),
+                        help: None,
+                        salesforce_type: shape.map_or(*salesforce_type, |_| "currency").to_owned(),
+                        kind: shape.map_or_else(|| FieldKind::of(salesforce_type), |_| FieldKind::Decimal),
+                        length: 80,
+                        precision: shape.map_or(18, |(precision, _)| precision.parse().unwrap()),
+                        scale: shape.map_or(2, |(_, scale)| scale.parse().unwrap()),
+                        calculated: false,
+                        filterable: true,
+                        sortable: true,
+                    }
                 })
                 .collect(),
             key: 0,
             cursor: Some(CursorField(1)),
             created_date: None,
             is_deleted: None,
+            compounds: Vec::new(),
             replicateable: true,
             bulk: true,
             unsupported: None,
@@ -244,6 +268,54 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_decimal_takes_more_digits_before_its_point_and_never_moves_it() {
+        let mut lineage = SchemaLineage::merge(None, &described(&[("Id", "id"), ("A", "decimal 10,2")]));
+        let mut look = |of: &str| {
+            lineage = SchemaLineage::merge(Some(&lineage), &described(&[("Id", "id"), ("A", of)]));
+            let current = lineage.fields.iter().rfind(|field| field.current).unwrap();
+            (current.name.clone(), current.source.kind, current.source.precision, current.source.scale)
+        };
+        let decimal = |name: &str, precision, scale| (name.to_owned(), FieldKind::Decimal, precision, scale);
+        assert_eq!(look("decimal 18,2"), decimal("A", 18, 2));
+        assert_eq!(look("decimal 12,2"), decimal("A", 18, 2), "readers of more digits read on");
+        assert_eq!(
+            look("decimal 18,0"),
+            decimal("A", 20, 2),
+            "values without decimals fit beside those with two"
+        );
+        assert_eq!(look("decimal 18,4"), decimal("A_2", 18, 4), "a point that moved would be another number");
+        assert_eq!(look("double").0, "A_3", "bytes are no double");
+        assert_eq!(look("decimal 16,2"), decimal("A_2", 18, 4));
+    }
+
+    #[test]
+    fn a_compound_has_its_place_behind_the_fields_it_came_with_and_keeps_it() {
+        let mut object = described(&[("Id", "id"), ("BillingStreet", "textarea")]);
+        let compound = |of: &str| crate::domain::Compound {
+            field: Field {
+                name: "BillingAddress".to_owned(),
+                salesforce_type: of.to_owned(),
+                kind: FieldKind::Compound,
+                ..object.fields[1].clone()
+            },
+            shape: crate::domain::CompoundShape::of(of).unwrap(),
+            parts: Vec::new(),
+        };
+        let (address, location) = (compound("address"), compound("location"));
+        object.compounds.push(address);
+        let first = SchemaLineage::merge(None, &object);
+        let expected = [("Id", true), ("BillingStreet", true), ("BillingAddress", true)];
+        assert_eq!(names(&first), expected);
+        object.fields.insert(1, Field { name: "A".to_owned(), ..object.fields[1].clone() });
+        let second = SchemaLineage::merge(Some(&first), &object);
+        assert_eq!(names(&second), [&expected[..], &[("A", true)]].concat());
+        object.compounds = vec![location];
+        let third = SchemaLineage::merge(Some(&second), &object);
+        assert_eq!(names(&third).last(), Some(&("BillingAddress_2", true)), "other parts, another record");
+        assert_eq!(SchemaLineage::decode(&third.encode()), Ok(third));
+    }
+
+    #[test]
     fn a_record_of_another_version_is_refused() {
         let lineage = SchemaLineage { version: 2, ..SchemaLineage::merge(None, &described(&[("Id", "id")])) };
         assert!(SchemaLineage::decode(&lineage.encode()).unwrap_err().contains("version 2"));
@@ -251,7 +323,21 @@ pub(crate) mod tests {
     }
 
     const NAMES: [&str; 5] = ["A__c", "B__c", "C__c", "A__c_2", "b__c"];
-    const TYPES: [&str; 8] = ["string", "boolean", "int", "long", "double", "date", "datetime", "time"];
+    const TYPES: [&str; 13] = [
+        "string",
+        "boolean",
+        "int",
+        "long",
+        "double",
+        "date",
+        "datetime",
+        "time",
+        "base64",
+        "decimal 18,2",
+        "decimal 10,2",
+        "decimal 18,0",
+        "decimal 18,8",
+    ];
 
     /// An object as it may look: some of the names, no two alike but for case.
     fn fields() -> impl Strategy<Value = Vec<(&'static str, &'static str)>> {
@@ -289,7 +375,9 @@ pub(crate) mod tests {
                 for field in &object.fields {
                     let held: Vec<_> = next.fields.iter().filter(|pinned| pinned.current && pinned.source.name == field.name).collect();
                     prop_assert_eq!(held.len(), 1);
-                    prop_assert_eq!(widest(held[0].source.kind, field.kind), Some(held[0].source.kind));
+                    let holds = widest(&held[0].source, field).unwrap();
+                    prop_assert_eq!(holds.kind, held[0].source.kind);
+                    prop_assert_eq!((holds.precision, holds.scale), (held[0].source.precision, held[0].source.scale));
                 }
                 prop_assert_eq!(next.fields.iter().filter(|pinned| pinned.current).count(), object.fields.len());
                 for old in &versions {

@@ -24,3 +24,4 @@ mod secrecy;
 mod services;
 mod stage;
 mod subscription;
+mod values;

@@ -13,23 +13,27 @@ use apache_avro::schema_compatibility::SchemaCompatibility;
 use apache_avro::types::Value;
 use serde_json::{Value as Json, json};
 use sf2kafka::config::{KeyFormat, OutputSettings};
+use sf2kafka::domain::compound::part_field_name;
 use sf2kafka::domain::name::target_object;
 use sf2kafka::domain::{
-    Batch, Change, ChangeSequence, CursorField, Field, ObjectDescription, Operation, RowLayout, Rows, Source,
-    Stamp,
+    Batch, Change, ChangeSequence, Compound, CompoundShape, CursorField, Field, FieldKind, ObjectDescription,
+    Operation, RowLayout, Rows, Source, Stamp,
 };
 use sf2kafka::envelope::{Encoder, SchemaIds};
 use sf2kafka::schema::{SchemaLineage, avro};
 
-const OBJECT: &str = "Invoice__c";
+/// One field of nearly every kind.
+const INVOICE: &str = "Invoice__c";
+/// The same object as with `decimals: decimal`, `compounds: record` and `blobs: reference`.
+const DEPOT: &str = "Depot__c";
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/golden").join(target_object(OBJECT))
+fn folder(object: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/golden").join(target_object(object))
 }
 
 /// Compares, or writes if `UPDATE_GOLDEN` is set.
-fn golden(name: &str, value: &Json) {
-    let path = folder().join(name);
+fn golden(object: &str, name: &str, value: &Json) {
+    let path = folder(object).join(name);
     let text = serde_json::to_string_pretty(value).unwrap() + "\n";
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, &text).unwrap();
@@ -47,14 +51,22 @@ fn golden(name: &str, value: &Json) {
     );
 }
 
-fn object(version: u64) -> Arc<ObjectDescription> {
-    let text = std::fs::read_to_string(folder().join(format!("fields-{version}.json"))).unwrap();
-    let fields: Vec<Field> = serde_json::from_str(&text).unwrap();
+fn object(name: &str, version: u64) -> Arc<ObjectDescription> {
+    let text = std::fs::read_to_string(folder(name).join(format!("fields-{version}.json"))).unwrap();
+    let described: Vec<Field> = serde_json::from_str(&text).unwrap();
+    let (compounds, fields): (Vec<Field>, Vec<Field>) =
+        described.into_iter().partition(|field| field.kind == FieldKind::Compound);
     let place = |name: &str| fields.iter().position(|field| field.name == name);
+    let compounds = compounds.into_iter().map(|field| {
+        let shape = CompoundShape::of(&field.salesforce_type).unwrap();
+        let part = |part: &str| place(&part_field_name(&field.name, part));
+        Compound { shape, parts: shape.parts().iter().map(|of| part(of.field)).collect(), field }
+    });
     Arc::new(ObjectDescription {
-        name: OBJECT.into(),
-        target_name: target_object(OBJECT).into(),
-        label: "Invoice".to_owned(),
+        name: name.into(),
+        target_name: target_object(name).into(),
+        label: name.trim_end_matches("__c").to_owned(),
+        compounds: compounds.collect(),
         key: place("Id").unwrap(),
         cursor: place("SystemModstamp").map(CursorField),
         created_date: place("CreatedDate"),
@@ -77,8 +89,8 @@ struct Version {
 }
 
 impl Version {
-    fn new(number: u64, before: Option<&SchemaLineage>) -> Self {
-        let object = object(number);
+    fn new(name: &str, number: u64, before: Option<&SchemaLineage>) -> Self {
+        let object = object(name, number);
         let lineage = SchemaLineage::merge(before, &object);
         let text = avro::change_table(&lineage, &OutputSettings::change_table("crm")).unwrap();
         let schema = Schema::parse_str(&text).unwrap();
@@ -158,6 +170,8 @@ fn json_of(value: Value) -> Json {
         Value::Long(number) | Value::TimestampMillis(number) => json!(number),
         Value::Double(number) => json!(number),
         Value::String(text) => json!(text),
+        // The unscaled number.
+        Value::Decimal(number) => json!(hex(&Vec::<u8>::try_from(&number).unwrap())),
         Value::Record(fields) => {
             Json::Object(fields.into_iter().map(|(name, value)| (name, json_of(value))).collect())
         }
@@ -209,17 +223,25 @@ const LATER: [(&str, &str); 6] = [
     ("SystemModstamp", "2026-05-19T08:30:07.000+0000"),
 ];
 
+/// Both versions of an object, their schemas as they were given.
+fn versions(name: &str) -> [Version; 2] {
+    let first = Version::new(name, 1, None);
+    let later = Version::new(name, 2, Some(&first.lineage));
+    for version in [&first, &later] {
+        let text: Json = serde_json::from_str(&version.text).unwrap();
+        golden(name, &format!("value-{}.avsc", version.object.revision), &text);
+        assert_eq!(text.to_string(), version.text, "one spelling, or the registry sees two schemas");
+    }
+    // A consumer of the later version reads what the first one wrote.
+    SchemaCompatibility::can_read(&first.schema, &later.schema).unwrap();
+    [first, later]
+}
+
 #[test]
 fn schemas_and_records_are_what_consumers_were_given() {
     let output = OutputSettings::change_table("crm");
-    let first = Version::new(1, None);
-    let later = Version::new(2, Some(&first.lineage));
-    for version in [&first, &later] {
-        let text: Json = serde_json::from_str(&version.text).unwrap();
-        golden(&format!("value-{}.avsc", version.object.revision), &text);
-        assert_eq!(text.to_string(), version.text, "one spelling, or the registry sees two schemas");
-    }
-    golden("key.avsc", &serde_json::from_str(&avro::key(&first.lineage, &output)).unwrap());
+    let [first, later] = versions(INVOICE);
+    golden(INVOICE, "key.avsc", &serde_json::from_str(&avro::key(&first.lineage, &output)).unwrap());
     assert_eq!(avro::key(&first.lineage, &output), avro::key(&later.lineage, &output), "keys never change");
 
     let (loaded, loaded_bytes) = first.record(Operation::Refresh, Source::Load, &FULL);
@@ -230,13 +252,51 @@ fn schemas_and_records_are_what_consumers_were_given() {
         first.record(Operation::Delete, Source::Poll, &[ID]).0,
         later.record(Operation::Update, Source::Poll, &LATER).0,
     ];
-    golden("records.json", &json!(records));
+    golden(INVOICE, "records.json", &json!(records));
 
-    // A consumer of the later version reads what the first one wrote.
-    SchemaCompatibility::can_read(&first.schema, &later.schema).unwrap();
     let Json::Object(row) = json_of(read(&first.schema, Some(&later.schema), &loaded_bytes)) else {
         panic!("not a record")
     };
     assert_eq!((&row["Lines__c"], &row["Score__c"]), (&json!(39_000.0), &json!("A+")));
     assert_eq!((&row["Score__c_2"], &row["Approved__c"]), (&Json::Null, &Json::Null));
+}
+
+/// As a REST page spells it: a blob is its path.
+const DEPOT_FULL: [(&str, &str); 14] = [
+    ID,
+    ("Area__c", "1234.5"),
+    ("CreatedDate", "2019-12-31T23:59:59.999+0000"),
+    ("IsDeleted", "false"),
+    ("Name", "North"),
+    ("Place__Latitude__s", "-0.0"),
+    ("Place__Longitude__s", "13.404954"),
+    ("Plan__c", "/services/data/v65.0/sobjects/Depot__c/a015g00000AbCdEAAV/Plan__c"),
+    ("Rent__c", "-1.23456789E7"),
+    ("Share__c", "0.00001"),
+    ("Site__City__s", "Berlin"),
+    ("Site__Street__s", "1 Main St\r\nBack yard"),
+    ("SystemModstamp", "2026-05-19T08:30:07.000+0000"),
+    ("Untold__c", "0.1"),
+];
+
+/// More digits before the point, and four behind it.
+const DEPOT_LATER: [(&str, &str); 6] = [
+    ID,
+    ("Area__c", "999999999999.99"),
+    ("IsDeleted", "false"),
+    ("Rent__c", "0.0001"),
+    ("Return__City__s", "Potsdam"),
+    ("SystemModstamp", "2026-05-19T08:30:07.000+0000"),
+];
+
+#[test]
+fn decimals_compounds_and_blob_references_are_what_consumers_were_given() {
+    let [first, later] = versions(DEPOT);
+    let records = [
+        first.record(Operation::Refresh, Source::Load, &DEPOT_FULL).0,
+        first.record(Operation::Insert, Source::Poll, &[ID, ("IsDeleted", "true")]).0,
+        first.record(Operation::Delete, Source::Poll, &[ID]).0,
+        later.record(Operation::Update, Source::Poll, &DEPOT_LATER).0,
+    ];
+    golden(DEPOT, "records.json", &json!(records));
 }

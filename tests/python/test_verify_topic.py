@@ -4,9 +4,10 @@ Run by `cargo xtask test`; needs no broker.
 """
 
 import datetime
+import decimal
 import unittest
 
-from verify_topic import Judge, canonical, canonical_truth, digest, plain_type
+from verify_topic import Judge, canonical, canonical_truth, digest, kind_of, plain_type
 
 
 def change(identity, number, operation="U", **fields):
@@ -126,6 +127,24 @@ class Values(unittest.TestCase):
     def test_the_type_behind_null_is_found(self):
         self.assertEqual(plain_type(["null", {"type": "long", "logicalType": "timestamp-millis"}]), "timestamp-millis")
         self.assertEqual(plain_type("string"), "string")
+        address = ["null", {"type": "record", "name": "Address", "fields": []}]
+        self.assertEqual([plain_type(address), plain_type(["null", "salesforce.crm.compound.Address"])], ["record"] * 2)
+
+    def test_only_moments_of_unknown_type_are_spelled_otherwise(self):
+        moment = "2026-05-19T08:30:00.000+0000"
+        self.assertEqual(kind_of({"name": "A", "type": ["null", "string"], "salesforce.type": "anyType"}), "anyType")
+        self.assertEqual(canonical_truth(moment, "anyType"), "2026-05-19T08:30:00.000Z")
+        self.assertEqual(canonical_truth(moment, "string"), moment)
+        self.assertEqual([canonical_truth(value, "anyType") for value in (True, 1.5, "1+0000")], ["true", "1.5", "1+0000"])
+
+    def test_exact_numbers_and_records_of_parts_are_told_apart_by_value(self):
+        for carried, written in (("950000000.00", 950000000.0), ("-0.00", -0.0), ("0.10", 0.1), ("1E+10", 1e10)):
+            self.assertEqual(canonical(decimal.Decimal(carried)), canonical_truth(written, "decimal"), carried)
+        self.assertNotEqual(canonical(decimal.Decimal("0.11")), canonical_truth(0.1, "decimal"))
+        carried = {"street": "1 Main", "city": None, "latitude": 52.0, "stateCode": None}
+        written = {"city": None, "latitude": 52, "street": "1 Main"}
+        self.assertEqual(canonical(carried), canonical_truth(written, "record"))
+        self.assertNotEqual(canonical(carried), canonical_truth({**written, "city": "Berlin"}, "record"))
 
 
 if __name__ == "__main__":

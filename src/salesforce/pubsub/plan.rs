@@ -9,6 +9,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::domain::compound::part_field_name;
 use crate::domain::{FieldKind, FieldSet, ObjectDescription, RowLayout, Rows};
 use crate::error::{Error, Kind, Result};
 
@@ -20,8 +21,6 @@ use super::event_schema::{EventField, EventSchema, Shape};
 pub struct EventPlan {
     schema: Arc<EventSchema>,
     object: Arc<ObjectDescription>,
-    /// Numbers are published as decimals: more digits than a double holds must be read elsewhere.
-    exact_decimals: bool,
     steps: Vec<Step>,
     absent: FieldSet,
 }
@@ -61,8 +60,8 @@ pub struct EventCells {
     pub changed: FieldSet,
     /// Fields that were set to null.
     pub nulled: FieldSet,
-    /// Fields whose value must be read from the record: the event says that there is one, but not which. Those with
-    /// more digits than a double holds have a cell all the same.
+    /// Fields whose value must be read from the record: the event says that there is one, but not which. Decimals
+    /// with more digits than a double holds have a cell all the same.
     pub unexpressed: FieldSet,
     /// A name came in its parts only: how the org puts them together must be read.
     pub name_is_due: bool,
@@ -132,8 +131,7 @@ impl EventCells {
 }
 
 impl EventPlan {
-    /// `exact_decimals`: numbers are published as decimals.
-    pub fn compile(schema: &Arc<EventSchema>, object: &Arc<ObjectDescription>, exact_decimals: bool) -> Self {
+    pub fn compile(schema: &Arc<EventSchema>, object: &Arc<ObjectDescription>) -> Self {
         let mut taken = FieldSet::default();
         let mut take = |field: Option<usize>| {
             let field = field.filter(|field| !taken.contains(*field) && *field != object.key)?;
@@ -186,7 +184,7 @@ impl EventPlan {
         let absent = (0..object.fields.len())
             .filter(|field| *field != object.key && !carried.contains(*field))
             .collect();
-        Self { schema: Arc::clone(schema), object: Arc::clone(object), exact_decimals, steps, absent }
+        Self { schema: Arc::clone(schema), object: Arc::clone(object), steps, absent }
     }
 
     /// Whether it was compiled for these two.
@@ -345,9 +343,9 @@ impl EventPlan {
     }
 
     fn write(&self, event: &ChangeEvent, slot: usize, field: usize, cells: &mut EventCells) {
-        let kind = self.object.fields.get(field).map_or(FieldKind::Text, |field| field.kind);
-        let rendered = cells.set(field, |out| render(kind, event, event.value(slot), out));
-        if rendered == Rendered::ManyDigits && self.exact_decimals {
+        let Some(of) = self.object.fields.get(field) else { return };
+        let rendered = cells.set(field, |out| render(of, event, event.value(slot), out));
+        if rendered == Rendered::ManyDigits {
             cells.unexpressed.insert(field);
         }
     }
@@ -355,17 +353,10 @@ impl EventPlan {
 
 /// The object's own field for a part of a compound (`pubsub.md` 3.4).
 fn part_field(object: &ObjectDescription, field: &EventField, record: &str, part: &str) -> Option<usize> {
-    let name = field.name.as_str();
-    if let Some(stem) = name.strip_suffix("__c") {
-        // `Loc__c` has `Loc__Latitude__s`.
-        return object.field_index(&format!("{stem}__{part}__s"));
-    }
-    if record.ends_with("PersonName") {
+    if record.ends_with("PersonName") && !field.name.ends_with("__c") {
         return object.field_index(part);
     }
-    // `BillingAddress` has `BillingStreet`, `LastKnownLocation` has `LastKnownLatitude`.
-    let stem = ["Address", "Location"].into_iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
-    object.field_index(&format!("{stem}{part}"))
+    object.field_index(&part_field_name(&field.name, part))
 }
 
 /// Checkboxes whose names begin with the list's: `UserPreferencesActivityRemindersPopup`.

@@ -6,7 +6,7 @@ use crate::domain::FieldSet;
 use crate::salesforce::pubsub::{EventCells, EventPlan};
 
 fn cells(schema: &Arc<EventSchema>, object: &Arc<ObjectDescription>, event: &ChangeEvent) -> EventCells {
-    EventPlan::compile(schema, object, false).cells(event).unwrap()
+    EventPlan::compile(schema, object).cells(event).unwrap()
 }
 
 fn names<'a>(object: &'a ObjectDescription, fields: &FieldSet) -> Vec<&'a str> {
@@ -61,7 +61,7 @@ fn a_created_record_is_whole_but_for_what_events_never_carry() {
     let (schema, event) =
         recorded("AccountCreationEvents.json", 0, "AccountChangeEvent.4egfTTaxua4Y39nYlBXfNg.avsc");
     let object = account();
-    let plan = EventPlan::compile(&schema, &object, false);
+    let plan = EventPlan::compile(&schema, &object);
     let cells = plan.cells(&event).unwrap();
     assert_eq!(
         carried(&object, &cells),
@@ -355,7 +355,7 @@ fn custom_geolocations_addresses_and_lists_of_switches_find_their_fields() {
     ];
     let says = Says::update(&["0x20", "1-0x03", "2-0x02", "3-0x03", "4-0x02"], &[]);
     let event = decode(&schema, payload(&text, &says, &values)).unwrap();
-    let plan = EventPlan::compile(&schema, &object, false);
+    let plan = EventPlan::compile(&schema, &object);
     let cells = plan.cells(&event).unwrap();
     assert_eq!(
         carried(&object, &cells),
@@ -410,10 +410,47 @@ fn values_that_do_not_fit_their_fields_are_read_from_the_record() {
     assert_eq!(carried(&object, &plain), [("F5__c", "39000"), ("F9__c", "1234567890123456.0")]);
     let mut unfit = vec!["F0__c", "F1__c", "F2__c", "F3__c", "F4__c", "F6__c", "F7__c", "F8__c"];
     assert_eq!(names(&object, &plain.unexpressed), unfit);
-    let exact = EventPlan::compile(&schema, &object, true).cells(&event).unwrap();
+    let exact = cells(&schema, &with_decimals(&object, 2), &event);
     unfit.push("F9__c");
     assert_eq!(names(&object, &exact.unexpressed), unfit);
     assert!(exact.cell(10).is_some(), "the rounded value is there all the same");
+}
+
+/// The same object with its amounts as decimals.
+fn with_decimals(object: &ObjectDescription, scale: u32) -> Arc<ObjectDescription> {
+    let mut object = object.clone();
+    for field in object.fields.iter_mut().filter(|field| field.salesforce_type == "currency") {
+        (field.kind, field.precision, field.scale) = (FieldKind::Decimal, 18, scale);
+    }
+    Arc::new(object)
+}
+
+#[test]
+fn a_decimal_that_a_double_cannot_tell_from_its_neighbours_is_read_from_the_record() {
+    let text = schema_of(&[("F__c".to_owned(), json!(["null", "double"]))]);
+    let schema = compiled(&text);
+    for (value, scale, told) in [
+        (0.0, 2, true),
+        (-0.0, 2, true),
+        (-12.5, 2, true),
+        (9_999_999_999_999.99, 2, true),
+        (12_345_678_901_234.56, 2, false),
+        // One digit, and yet 1000000000000000001 is the same double.
+        (1e18, 0, false),
+        (1e14, 0, true),
+        (1e14, 2, false),
+        // Not what anybody entered.
+        (0.1 + 0.2, 2, false),
+        (0.001, 2, false),
+        (37.793_91, 15, false),
+        (0.125, 15, true),
+    ] {
+        let object = with_decimals(&described(&[("F__c", "currency")]), scale);
+        let given = [("F__c", some(1, Avro::Double(value)))];
+        let event = decode(&schema, payload(&text, &Says::create(), &given)).unwrap();
+        let cells = cells(&schema, &object, &event);
+        assert_eq!(cells.unexpressed.is_empty(), told, "{value:?} with {scale} decimals");
+    }
 }
 
 #[test]
@@ -434,12 +471,12 @@ fn formulas_that_are_null_in_a_new_record_are_not_taken_for_empty() {
 fn a_plan_is_for_one_schema_and_one_description() {
     let (schema, event) = recorded("AccountUpdateEvents.json", 0, I8WG);
     let object = account();
-    let plan = EventPlan::compile(&schema, &object, false);
+    let plan = EventPlan::compile(&schema, &object);
     assert!(plan.is_for(&schema, &object));
     let mut later = (*object).clone();
     later.revision += 1;
     let other = compiled(&recorded_schema(I8WG));
     assert!(!plan.is_for(&schema, &later) && !plan.is_for(&other, &object));
-    let error = EventPlan::compile(&other, &object, false).cells(&event).unwrap_err();
+    let error = EventPlan::compile(&other, &object).cells(&event).unwrap_err();
     assert_eq!(error.kind(), crate::error::Kind::Internal);
 }

@@ -146,7 +146,7 @@ fn by_event(object: &Arc<ObjectDescription>, values: &[Value], says: &Says) -> R
     let text = schema_of(&types);
     let schema = compiled(&text);
     let event = decode(&schema, payload(&text, says, &given)).unwrap();
-    let cells = EventPlan::compile(&schema, object, false).cells(&event).unwrap();
+    let cells = EventPlan::compile(&schema, object).cells(&event).unwrap();
     assert!(cells.unexpressed.is_empty());
     cells.rows(object, &[ID]).unwrap()
 }
@@ -188,7 +188,7 @@ proptest! {
                     FieldKind::Date => cell::date(cell).map(i64::from),
                     FieldKind::DateTime => cell::datetime(cell),
                     FieldKind::Time => cell::time(cell).map(i64::from),
-                    FieldKind::Text | FieldKind::Binary | FieldKind::Compound => Some(0),
+                    FieldKind::Text | FieldKind::Decimal | FieldKind::Binary | FieldKind::Compound => Some(0),
                 })
             };
             let first = read(&doors[0]);
