@@ -2,9 +2,10 @@
 //!
 //! Comes in: a YAML file, environment, secret files. Goes out: [`Settings`], checked. Never: a secret in a message.
 //! [`load`] goes through `tree` (YAML with positions), `reader` (one key after the other), `file`, `connection`,
-//! `login`, `objects`, `platform_events` (what each key means).
+//! `login`, `registry`, `objects`, `platform_events` (what each key means).
 
 mod authorities;
+mod client_certificate;
 mod connection;
 mod duration;
 mod file;
@@ -13,6 +14,7 @@ mod objects;
 mod origin;
 mod platform_events;
 mod reader;
+mod registry;
 pub mod secret;
 pub mod settings;
 mod substitute;
@@ -21,10 +23,12 @@ mod tests;
 mod tree;
 
 pub use authorities::Authorities;
+pub use client_certificate::ClientCertificate;
 pub use connection::OWN_PROPERTIES;
 pub use duration::parse as parse_duration;
 pub use file::load;
 pub use login::key_bytes;
 pub use objects::{is_glob, matches_object};
+pub use registry::{Compatibility, RegistrySettings, SubjectNaming};
 pub use secret::Secret;
 pub use settings::*;

@@ -4,9 +4,14 @@
 //! order and the names of an object's fields never change once published; nothing here knows Salesforce's wire.
 
 pub mod avro;
+pub mod difference;
 pub mod event;
 pub mod lineage;
+mod names;
+mod output;
 pub mod registry;
 
 pub use lineage::{PinnedField, SchemaLineage};
+pub use names::FieldNames;
+pub use output::OutputSchemas;
 pub use registry::{Foreseen, Registry, Subject};
