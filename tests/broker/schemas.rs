@@ -282,7 +282,7 @@ async fn a_level_that_forbids_the_next_version_stops_the_object_with_what_to_do_
     assert!(report.contains("  hint: "), "{report}");
 
     let ids = stage.ids("Invoice__c", 2);
-    stage.save("Invoice__c", &ids, "Name", "saved while Account was refused");
+    stage.save("Invoice__c", &ids, "Remarks__c", "saved while Account was refused");
     let before = read_committed(&stage.topic("Account")).len();
     let words = stage.fails(1).await;
     assert!(words.contains("object=Account code=\"registry-refused\""), "{words}");
