@@ -73,6 +73,11 @@ impl Registry {
         Subject::by(self.naming, Subject::key(topic), topic, schema)
     }
 
+    /// The address that answered last.
+    pub fn address(&self) -> &str {
+        self.wire.address()
+    }
+
     /// Whether the registry answers; for `check`.
     pub async fn ping(&self) -> Result<()> {
         self.call(Method::GET, &["subjects"], None)

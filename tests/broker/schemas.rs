@@ -191,6 +191,10 @@ async fn kafka_that_does_not_answer_is_an_error_unless_it_is_done_without() {
     assert!(!Path::new(folder.path()).exists());
     let (code, _, words) = stage.run(&["schemas", "--out", folder.path(), "--without-kafka"]).await;
     assert_eq!((code, folder.files().len()), (Some(0), 2), "{words}");
+    let folder_in_a_file = format!("{}/x", stage.file());
+    let (code, _, words) = stage.run(&["schemas", "--out", &folder_in_a_file, "--without-kafka"]).await;
+    assert_eq!(code, Some(2), "{words}");
+    assert!(words.starts_with(&format!("error[usage]: {folder_in_a_file} cannot be written: ")), "{words}");
     // Again: nothing is another.
     let file = folder.0.join(&folder.files()[0]);
     let written = std::fs::metadata(&file).unwrap().modified().unwrap();

@@ -82,7 +82,7 @@ async fn answers(registry: &Registry, settings: &RegistrySettings) -> Result<Str
                 "set its mode to READWRITE, or register all schemas elsewhere and set `auto_register: false`",
             ));
     }
-    Ok(format!("answers at {}", settings.url))
+    Ok(format!("answers at {}", registry.address()))
 }
 
 async fn ask(registry: &Registry, wanted: Wanted) -> Result<PlannedSubject> {

@@ -344,6 +344,7 @@ async fn another_address_is_asked_when_one_does_not_answer_and_stays_the_first()
     let other = r#"{"type":"record","name":"B","fields":[]}"#;
     assert_eq!(client.register(&Subject::value("crm.B"), other).await.unwrap(), 8);
     assert_eq!((broken.asked().len(), good.asked().len()), (1, 2));
+    assert_eq!(client.address(), good.url.as_str());
 }
 
 #[tokio::test]

@@ -120,6 +120,11 @@ impl Wire {
         })
     }
 
+    /// The address that answered last.
+    pub fn address(&self) -> &str {
+        self.urls.get(self.current.load(Ordering::Relaxed)).map_or("", Url::as_str)
+    }
+
     /// Asks the address that answered last; if it does not, the others; then all of them again after pauses.
     pub async fn call(&self, method: Method, path: &[&str], body: Option<&Value>) -> Result<Answer> {
         let mut pauses = self.pauses.iter();
