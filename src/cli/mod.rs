@@ -14,8 +14,10 @@ mod offsets;
 mod output;
 mod progress;
 mod run;
+mod schemas;
 mod simulator;
 mod stop;
+mod subjects;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -51,6 +53,8 @@ enum Command {
     Login(login::Arguments),
     /// List the org's objects: rows, how each would be captured, and why some cannot be
     Discover(discover::Arguments),
+    /// Write the schemas of all chosen objects as files, or compare them with the registry
+    Schemas(schemas::Arguments),
     /// Where every object stands, from the control topic
     Offsets(offsets::Arguments),
     /// The practice Salesforce alone: OAuth, REST and Bulk API on loopback
@@ -101,6 +105,7 @@ fn run(command: Command, bars: &MultiProgress) -> Result<Outcome> {
         Command::Check(arguments) => check::run(&arguments),
         Command::Login(arguments) => login::run(&arguments),
         Command::Discover(arguments) => discover::run(&arguments, bars),
+        Command::Schemas(arguments) => schemas::run(&arguments),
         Command::Offsets(arguments) => offsets::run(arguments),
         Command::Simulator(arguments) => simulator::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
@@ -112,9 +117,12 @@ impl Command {
         match self {
             Self::Run(_) | Self::Simulator(_) => logging::Voice::Pipeline,
             Self::Demo(_) => logging::Voice::Show,
-            Self::Check(_) | Self::Login(_) | Self::Discover(_) | Self::Offsets(_) | Self::Explain(_) => {
-                logging::Voice::Answer
-            }
+            Self::Check(_)
+            | Self::Login(_)
+            | Self::Discover(_)
+            | Self::Schemas(_)
+            | Self::Offsets(_)
+            | Self::Explain(_) => logging::Voice::Answer,
         }
     }
 }

@@ -1,16 +1,14 @@
-//! The sections that say where things are: `salesforce`, `kafka`, `schema_registry`.
+//! The sections that say where things are: `salesforce`, `kafka`; `schema_registry` has a file of its own.
 //!
 //! Comes in: a section of the file. Goes out: its settings, or problems with their lines. What exactly-once rests on
 //! cannot be overridden here.
 
 use std::collections::BTreeMap;
 
-use url::Url;
-
 use super::reader::{Section, Text};
 use super::{
-    Authorities, BudgetSettings, Delivery, KafkaSettings, PubsubSettings, RegistrySettings,
-    SalesforceSettings, Secret, TopicSettings, login, origin,
+    Authorities, BudgetSettings, Delivery, KafkaSettings, PubsubSettings, SalesforceSettings, Secret,
+    TopicSettings, login, origin,
 };
 
 const LOGIN_HINT: &str = "for example `login.salesforce.com`, or your My Domain `acme.my.salesforce.com`";
@@ -211,52 +209,4 @@ fn properties(section: &Section<'_>) -> BTreeMap<String, Secret> {
         }
     }
     properties
-}
-
-pub(super) fn registry(section: Section<'_>) -> Option<RegistrySettings> {
-    let url = section.required("url", "for example `http://localhost:8081`");
-    let url = url.and_then(|text| {
-        let url = Url::parse(&text.text).ok().filter(|url| {
-            matches!(url.scheme(), "http" | "https")
-                && url.host().is_some()
-                && url.query().is_none()
-                && url.username().is_empty()
-                && url.password().is_none()
-        });
-        if url.is_none() {
-            let hint = "for example `http://localhost:8081`; user and password have keys of their own";
-            section.context().problem(text.place, "`schema_registry.url` is no http URL", Some(hint));
-        }
-        url
-    });
-    let username = section.text("username").map(|text| text.text).filter(|text| !text.is_empty());
-    let password = section.secret("password");
-    if password.is_some() {
-        section.demand("username", "a password without a user has no use", |_| username.clone());
-    }
-    let compatibility = section.choice(
-        "compatibility",
-        &[
-            "BACKWARD",
-            "BACKWARD_TRANSITIVE",
-            "FORWARD",
-            "FORWARD_TRANSITIVE",
-            "FULL",
-            "FULL_TRANSITIVE",
-            "NONE",
-        ]
-        .map(|word| (word, Some(word))),
-    );
-    let auto_register = section.flag("auto_register");
-    let authorities = authorities(&section);
-    section.finish();
-    let mut settings = RegistrySettings::new(url?);
-    settings.authorities = authorities;
-    settings.username = username;
-    settings.password = password;
-    if let Some(compatibility) = compatibility {
-        settings.compatibility = compatibility.to_owned();
-    }
-    settings.auto_register = auto_register.unwrap_or(settings.auto_register);
-    Some(settings)
 }

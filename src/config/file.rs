@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::reader::{Context, Section};
 use super::tree::{self, Place};
-use super::{Settings, clouds, connection, objects, platform_events};
+use super::{FieldNaming, Settings, clouds, connection, objects, platform_events, registry};
 use crate::error::Kind;
 use crate::{Error, Result};
 
@@ -56,10 +56,11 @@ fn whole(top: &Section<'_>) -> Option<Settings> {
     let pipeline = name.clone().unwrap_or_else(|| "pipeline".to_owned());
     let salesforce = connection::salesforce(top.section("salesforce"), &pipeline);
     let kafka = connection::kafka(top.section("kafka"));
-    let registry = connection::registry(top.section("schema_registry"));
+    let registry = registry::registry(top.section("schema_registry"));
     let http = http(top.section("http"));
     let naming = top.section("naming");
-    naming.choice("fields", &[("keep", Some(())), ("single-underscore", None)]);
+    let words = [("keep", FieldNaming::Keep), ("single-underscore", FieldNaming::SingleUnderscore)];
+    let field_naming = naming.choice("fields", &words.map(|(word, naming)| (word, Some(naming))));
     naming.finish();
     let mut events = platform_events::listed(top);
     let clouds = clouds::listed(top);
@@ -69,9 +70,11 @@ fn whole(top: &Section<'_>) -> Option<Settings> {
     settings.objects = chosen.objects;
     settings.exclude = chosen.exclude;
     settings.http_listen = http;
+    settings.field_naming = field_naming.unwrap_or_default();
     let event_places: Vec<Place> = events.iter().map(|event| event.place).collect();
     settings.platform_events = platform_events::settings(top.context(), events);
     objects::check_topics(top.context(), &settings, &chosen.places, &event_places);
+    registry::check_subjects(top.context(), &settings, &chosen.places);
     Some(settings)
 }
 

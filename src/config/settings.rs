@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::{Authorities, Cloud, Secret};
+use super::{Authorities, Cloud, RegistrySettings, Secret};
 use crate::Error;
 
 #[derive(Clone, Debug)]
@@ -27,8 +27,20 @@ pub struct Settings {
     pub exclude: Vec<String>,
     /// Platform events, each with a topic of its own.
     pub platform_events: Vec<PlatformEventSettings>,
+    /// What fields are called in schemas; default keep.
+    pub field_naming: FieldNaming,
     /// Address of the status server; none: off.
     pub http_listen: Option<SocketAddr>,
+}
+
+/// What a field is called that is new to a schema; those that have a name there keep it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FieldNaming {
+    /// As Salesforce spells it.
+    #[default]
+    Keep,
+    /// `Amount__c` becomes `Amount_c`.
+    SingleUnderscore,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -234,32 +246,6 @@ pub struct TopicSettings {
 impl Default for TopicSettings {
     fn default() -> Self {
         Self { create: true, partitions: 6, replication_factor: -1, config: BTreeMap::new() }
-    }
-}
-
-#[derive(Clone, Debug)]
-pub struct RegistrySettings {
-    pub url: Url,
-    /// Trusted beside the system's.
-    pub authorities: Option<Authorities>,
-    pub username: Option<String>,
-    pub password: Option<Secret>,
-    /// `BACKWARD`, `FORWARD`, … set on subjects that this program makes; default BACKWARD.
-    pub compatibility: String,
-    /// Default true; false: schemas must be there.
-    pub auto_register: bool,
-}
-
-impl RegistrySettings {
-    pub fn new(url: Url) -> Self {
-        Self {
-            url,
-            authorities: None,
-            username: None,
-            password: None,
-            compatibility: "BACKWARD".to_owned(),
-            auto_register: true,
-        }
     }
 }
 
@@ -486,6 +472,7 @@ impl Settings {
             objects: Vec::new(),
             exclude: Vec::new(),
             platform_events: Vec::new(),
+            field_naming: FieldNaming::Keep,
             http_listen: Some(SocketAddr::from(([127, 0, 0, 1], 8180))),
         }
     }

@@ -165,7 +165,6 @@ fn a_change_to_one_line_of_a_good_file_is_refused_at_that_line() {
 #[test]
 fn what_a_later_version_brings_is_refused_by_name_and_never_ignored() {
     for more in [
-        "naming: { fields: single-underscore }",
         "defaults: { state: full }",
         "defaults: { method: reload }",
         "defaults: { compare: '0 3 * * *' }",

@@ -275,7 +275,7 @@ impl Kind {
             Self::SchemaUnsupported => "see the message for the field; exclude it, or rename it",
             Self::RegistryUnavailable => "check `schema_registry.url` and that the registry is up",
             Self::RegistryRefused => {
-                "see the registry's reason; compare the subject's versions, or set its compatibility level"
+                "`sf2kafka schemas -c FILE --check` shows what would change; give the output another topic, or set the subject's compatibility level"
             }
             Self::KafkaUnavailable => {
                 "check `kafka.bootstrap_servers` and the brokers; the program goes on where it stopped when they are back"

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use super::chosen::Chosen;
 use super::opening::schema_key;
-use crate::config::{KeyFormat, ObjectSettings, OnNewField, Settings};
+use crate::config::{FieldNaming, ObjectSettings, OnNewField, Settings};
 use crate::domain::{ControlRecord, Need, ObjectDescription, ReloadReason};
 use crate::envelope::{Encoder, SchemaIds};
 use crate::error::Kind;
-use crate::schema::{Asked, Registry, SchemaLineage, Subject, avro};
+use crate::schema::{Asked, FieldNames, OutputSchemas, Registry, SchemaLineage};
 use crate::{Error, Result};
 
 #[derive(Debug)]
@@ -44,6 +44,7 @@ impl ObjectEncoders {
 pub struct EncoderFactory {
     pipeline: String,
     settings: ObjectSettings,
+    naming: FieldNaming,
     registry: Registry,
     lineage: Option<SchemaLineage>,
     /// The pinned record, if it has to be written.
@@ -70,6 +71,7 @@ impl EncoderFactory {
         Ok(Self {
             pipeline: settings.name.clone(),
             settings: object.settings.clone(),
+            naming: settings.field_naming,
             registry: registry.clone(),
             lineage,
             record: None,
@@ -84,18 +86,18 @@ impl EncoderFactory {
 
     /// Registers what is new and compiles the plans. After an error the lineage is as before.
     pub async fn make(&mut self, object: &Arc<ObjectDescription>) -> Result<ObjectEncoders> {
-        let mut lineage = SchemaLineage::merge(self.lineage.as_ref(), object);
+        let names = FieldNames::new(self.naming, &self.settings.outputs);
+        let mut lineage = SchemaLineage::follow(self.lineage.as_ref(), object, &names)?;
         let mut outputs = Vec::new();
         for output in &self.settings.outputs {
             let topic = output.topic_for(&self.pipeline, &object.target_name);
-            let value = self
-                .registry
-                .register(&Subject::value(&topic), &avro::change_table(&lineage, output)?)
-                .await?;
-            let key = match output.key {
-                KeyFormat::Text => 0,
-                KeyFormat::Record => {
-                    self.registry.register(&Subject::key(&topic), &avro::key(&lineage, output)).await?
+            let schemas = OutputSchemas::new(&lineage, output)?;
+            let subject = self.registry.value_subject(&topic, &schemas.value);
+            let value = self.registry.register(&subject, &schemas.value).await?;
+            let key = match &schemas.key {
+                None => 0,
+                Some(schema) => {
+                    self.registry.register(&self.registry.key_subject(&topic, schema), schema).await?
                 }
             };
             let pinned = *lineage.key_ids.entry(topic.clone()).or_insert(key);

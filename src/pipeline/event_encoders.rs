@@ -12,7 +12,7 @@ use crate::domain::{PlatformEvent, Position, Stamp};
 use crate::envelope::{SchemaIds, event_key, event_value};
 use crate::error::Kind;
 use crate::salesforce::pubsub::PlatformSchema;
-use crate::schema::{Registry, Subject, event};
+use crate::schema::{Registry, event};
 use crate::{Error, Result};
 
 #[derive(Clone, Debug)]
@@ -70,9 +70,9 @@ impl EventEncoderFactory {
     ) -> Result<serde_json::Map<String, serde_json::Value>> {
         let topic = self.encoders.topic.clone();
         let value = event::platform_event(&self.event, schema.text(), &self.namespace)?;
-        let value = self.registry.register(&Subject::value(&topic), &value).await?;
+        let value = self.registry.register(&self.registry.value_subject(&topic, &value), &value).await?;
         let key = event::platform_event_key(&self.event, &self.namespace);
-        let key = self.registry.register(&Subject::key(&topic), &key).await?;
+        let key = self.registry.register(&self.registry.key_subject(&topic, &key), &key).await?;
         let pinned = position.schema_ids.get(&*topic).and_then(|ids| ids.get("key")?.as_u64());
         if let Some(pinned) = pinned.filter(|pinned| *pinned != u64::from(key)) {
             return Err(Error::new(

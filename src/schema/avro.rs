@@ -105,6 +105,16 @@ pub fn change_table(lineage: &SchemaLineage, output: &OutputSettings) -> Result<
     Ok(record(&lineage.target_name, &output.namespace, lineage, fields))
 }
 
+/// Whether one of the output's header fields has this name, in whatever case.
+pub fn is_header(output: &OutputSettings, name: &str) -> bool {
+    let (prefix, rest) = match name.split_at_checked(output.header_prefix.len()) {
+        Some(parts) => parts,
+        None => return false,
+    };
+    prefix.eq_ignore_ascii_case(&output.header_prefix)
+        && HEADERS.iter().any(|header| header.name.eq_ignore_ascii_case(rest))
+}
+
 /// The key schema: a record with the one field `Id`.
 pub fn key(lineage: &SchemaLineage, output: &OutputSettings) -> String {
     let name = format!("{}Key", lineage.target_name);
@@ -268,8 +278,20 @@ mod tests {
 
     #[test]
     fn names_that_collide_or_are_not_legal_are_refused() {
-        for fields in [[("Id", "id"), ("header__SOURCE", "string")], [("Id", "id"), ("a-b", "string")]] {
-            assert_eq!(schema(&fields).unwrap_err().kind(), Kind::SchemaUnsupported);
-        }
+        let taken = schema(&[("Id", "id"), ("header__SOURCE", "string")]).unwrap_err();
+        assert_eq!(taken.kind(), Kind::SchemaUnsupported);
+        let mut lineage = SchemaLineage::merge(None, &described(&[("Id", "id"), ("a", "string")]));
+        lineage.fields[1].name = "a-b".to_owned();
+        let illegal = change_table(&lineage, &OutputSettings::change_table("crm")).unwrap_err();
+        assert_eq!(illegal.kind(), Kind::SchemaUnsupported);
+    }
+
+    #[test]
+    fn a_name_that_no_schema_could_hold_is_made_legal_and_kept_as_a_property() {
+        let text = schema(&[("Id", "id"), ("0-Größe", "string")]).unwrap();
+        let json: Value = serde_json::from_str(&text).unwrap();
+        let field = &json["fields"][14];
+        assert_eq!((&field["name"], &field["salesforce.field"]), (&json!("_0_Gr__e"), &json!("0-Größe")));
+        apache_avro::Schema::parse_str(&text).unwrap();
     }
 }

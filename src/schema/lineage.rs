@@ -9,6 +9,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::asked::Asked;
+use super::names::FieldNames;
+use crate::Result;
 use crate::domain::decimal::MOST_DIGITS;
 use crate::domain::{Field, FieldKind, ObjectDescription};
 
@@ -56,9 +58,22 @@ impl SchemaLineage {
         serde_json::to_vec(self).expect("plain data with text keys always serializes")
     }
 
-    /// The lineage that goes on from this one with the object as it is now.
+    /// The lineage to write by. An object that has none yet is refused if two of its fields would get one name; of one that
+    /// is published already such a field goes on under a name of its own, for it must not stop the others.
+    pub fn follow(pinned: Option<&Self>, object: &ObjectDescription, names: &FieldNames<'_>) -> Result<Self> {
+        if pinned.is_none() {
+            names.check(object)?;
+        }
+        Ok(Self::merge_as(pinned, object, names))
+    }
+
+    /// The lineage that goes on from this one with the object as it is now, new fields named as Salesforce names them.
     #[must_use]
     pub fn merge(pinned: Option<&Self>, object: &ObjectDescription) -> Self {
+        Self::merge_as(pinned, object, &FieldNames::default())
+    }
+
+    fn merge_as(pinned: Option<&Self>, object: &ObjectDescription, names: &FieldNames<'_>) -> Self {
         let mut fields: Vec<PinnedField> = pinned.map(|pinned| pinned.fields.clone()).unwrap_or_default();
         for field in &mut fields {
             field.current = false;
@@ -74,11 +89,12 @@ impl SchemaLineage {
                 pinned.current = true;
                 continue;
             }
-            let name = free_name(&fields, &source.name);
-            if name != source.name {
+            let wanted = names.wanted(&source.name);
+            let name = free_name(&fields, &wanted, names);
+            if name != wanted {
                 tracing::warn!(
                     object = %object.name, field = source.name, new_name = name, r#type = source.salesforce_type,
-                    "the field has another type now and goes on under a new name"
+                    "the field has another type now, or its name is taken: it goes on under a new name"
                 );
             }
             fields.push(PinnedField { name, source: source.clone(), current: true });
@@ -146,8 +162,10 @@ fn wider_decimal(old: &Field, new: &Field) -> Option<Field> {
     })
 }
 
-fn free_name(fields: &[PinnedField], wanted: &str) -> String {
-    let taken = |name: &str| fields.iter().any(|field| field.name.eq_ignore_ascii_case(name));
+fn free_name(fields: &[PinnedField], wanted: &str, names: &FieldNames<'_>) -> String {
+    let taken = |name: &str| {
+        names.is_reserved(name) || fields.iter().any(|field| field.name.eq_ignore_ascii_case(name))
+    };
     if !taken(wanted) {
         return wanted.to_owned();
     }
@@ -209,9 +227,9 @@ pub(crate) mod tests {
         let first = SchemaLineage::merge(None, &described(&[("Id", "id"), ("B", "string"), ("A", "int")]));
         let second =
             SchemaLineage::merge(Some(&first), &described(&[("Id", "id"), ("0New", "date"), ("A", "int")]));
-        assert_eq!(names(&second), [("Id", true), ("B", false), ("A", true), ("0New", true)]);
+        assert_eq!(names(&second), [("Id", true), ("B", false), ("A", true), ("_0New", true)]);
         let third = SchemaLineage::merge(Some(&second), &described(&[("Id", "id"), ("B", "string")]));
-        assert_eq!(names(&third), [("Id", true), ("B", true), ("A", false), ("0New", false)]);
+        assert_eq!(names(&third), [("Id", true), ("B", true), ("A", false), ("_0New", false)]);
         assert_eq!(SchemaLineage::decode(&third.encode()), Ok(third));
     }
 

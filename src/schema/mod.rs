@@ -5,10 +5,15 @@
 
 pub mod asked;
 pub mod avro;
+pub mod difference;
 pub mod event;
 pub mod lineage;
+mod names;
+mod output;
 pub mod registry;
 
 pub use asked::Asked;
 pub use lineage::{PinnedField, SchemaLineage};
+pub use names::FieldNames;
+pub use output::OutputSchemas;
 pub use registry::{Foreseen, Registry, Subject};

@@ -2,101 +2,80 @@
 //!
 //! Comes in: subjects and schema texts. Goes out: ids. Compatibility is asked before a version is registered, so that a
 //! refusal is told with the registry's reason; an outage is tried over and then an error that may pass. An id that was
-//! told once is not asked for again: it never changes. Credentials never show.
+//! told once is not asked for again: it never changes. A level is set only on a subject that we make. Credentials never show.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use reqwest::{Method, StatusCode};
+use reqwest::Method;
 use serde_json::{Value, json};
-use url::Url;
+use tokio::sync::OnceCell;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::config::{RegistrySettings, Secret};
+use crate::config::{Compatibility, RegistrySettings, SubjectNaming};
 use crate::error::Kind;
 use crate::{Error, Result};
 
 mod foresee;
+mod subject;
+mod wire;
 
 pub use foresee::Foreseen;
+pub use subject::Subject;
 
-const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
-const TIMEOUT: Duration = Duration::from_secs(15);
-/// Before each repeat; up to half of it less at random, so that instances do not come back together.
-const PAUSES: [Duration; 3] =
-    [Duration::from_millis(200), Duration::from_millis(800), Duration::from_secs(3)];
+use subject::full_name;
+use wire::{Answer, Refusal, SUBJECT_NOT_FOUND, Wire, cut};
 
-/// Codes of the API for what is not there.
-const SUBJECT_NOT_FOUND: i64 = 40_401;
-const VERSION_NOT_FOUND: i64 = 40_402;
-const SCHEMA_NOT_FOUND: i64 = 40_403;
-const LEVEL_NOT_FOUND: i64 = 40_408;
-
-/// A subject, by the topic name strategy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subject(pub String);
-
-impl Subject {
-    pub fn key(topic: &str) -> Self {
-        Self(format!("{topic}-key"))
-    }
-
-    pub fn value(topic: &str) -> Self {
-        Self(format!("{topic}-value"))
-    }
-}
+/// Versions of a subject that are compared when a schema must be there already.
+const MOST_VERSIONS: usize = 50;
+/// Ids are four bytes in every record, and consumers read them as a signed number.
+const LARGEST_ID: u64 = i32::MAX as u64;
 
 #[derive(Clone, Debug)]
 pub struct Registry {
-    http: reqwest::Client,
-    url: Url,
-    credentials: Option<(String, Secret)>,
-    compatibility: String,
+    wire: Wire,
+    naming: SubjectNaming,
+    compatibility: Compatibility,
     auto_register: bool,
-    pauses: [Duration; 3],
-    /// Ids that were told, by subject and hash of the schema's text.
-    known: Arc<Mutex<HashMap<(String, u128), u32>>>,
+    /// The level that holds where a subject has none, if the registry tells.
+    own_level: Arc<OnceCell<Option<String>>>,
+    known: Arc<Mutex<Known>>,
 }
 
-/// An answer that is not a success, as the API words it.
-struct Refusal {
-    status: StatusCode,
-    code: i64,
-    message: String,
-}
-
-impl Refusal {
-    fn is_missing(&self) -> bool {
-        self.status == StatusCode::NOT_FOUND
-            || matches!(self.code, SUBJECT_NOT_FOUND | VERSION_NOT_FOUND | SCHEMA_NOT_FOUND | LEVEL_NOT_FOUND)
-    }
+/// What the registry told.
+#[derive(Debug, Default)]
+struct Known {
+    /// By subject and hash of the schema's text.
+    ids: HashMap<(String, u128), u32>,
+    /// The record that an id stands for.
+    records: HashMap<u32, String>,
 }
 
 impl Registry {
     pub fn new(settings: &RegistrySettings) -> Result<Self> {
-        let failed = |error| Error::new(Kind::Internal, "no client for the schema registry").source(error);
-        let mut http =
-            reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
-        if let Some(authorities) = &settings.authorities {
-            let pem = authorities.pem().as_bytes();
-            http = http.tls_certs_merge(reqwest::Certificate::from_pem_bundle(pem).map_err(failed)?);
-        }
-        let http = http.build().map_err(failed)?;
-        let credentials = settings
-            .username
-            .clone()
-            .map(|username| (username, settings.password.clone().unwrap_or_default()));
         Ok(Self {
-            http,
-            url: settings.url.clone(),
-            credentials,
-            compatibility: settings.compatibility.clone(),
+            wire: Wire::new(settings)?,
+            naming: settings.subjects,
+            compatibility: settings.compatibility,
             auto_register: settings.auto_register,
-            pauses: PAUSES,
+            own_level: Arc::default(),
             known: Arc::default(),
         })
+    }
+
+    /// The subject of a topic's values, as this registry's subjects are named.
+    pub fn value_subject(&self, topic: &str, schema: &str) -> Subject {
+        Subject::by(self.naming, Subject::value(topic), topic, schema)
+    }
+
+    /// The subject of a topic's keys.
+    pub fn key_subject(&self, topic: &str, schema: &str) -> Subject {
+        Subject::by(self.naming, Subject::key(topic), topic, schema)
+    }
+
+    /// The address that answered last.
+    pub fn address(&self) -> &str {
+        self.wire.address()
     }
 
     /// Whether the registry answers; for `check`.
@@ -104,44 +83,63 @@ impl Registry {
         self.call(Method::GET, &["subjects"], None)
             .await?
             .map(drop)
-            .map_err(|refusal| self.refused("subjects", &refusal))
+            .map_err(|refusal| refusal.error("subjects"))
     }
 
     /// The id of this schema under this subject, registered if it was not (and if that is allowed).
     pub async fn register(&self, subject: &Subject, schema: &str) -> Result<u32> {
         let known = (subject.0.clone(), xxh3_128(schema.as_bytes()));
-        let told = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&known).copied();
+        let told = self.known.lock().unwrap_or_else(PoisonError::into_inner).ids.get(&known).copied();
         if let Some(id) = told {
             return Ok(id);
         }
         let id = self.find_or_register(subject, schema).await?;
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(known, id);
+        self.remember(subject, known, schema, id)?;
         Ok(id)
     }
 
+    /// An id that stands for two records would make readers take one for the other.
+    fn remember(&self, subject: &Subject, known: (String, u128), schema: &str, id: u32) -> Result<()> {
+        let record = full_name(schema).unwrap_or_default();
+        let mut told = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = told.records.entry(id).or_insert_with(|| record.clone());
+        if *first != record {
+            let what = format!(
+                "subject {}: the registry gives {record} the id {id}, which is that of {first}",
+                subject.0
+            );
+            return Err(Error::new(Kind::RegistryRefused, what).hint(
+                "its ids are not those of schemas: see the registry's settings for ids in Confluent's API",
+            ));
+        }
+        told.ids.insert(known, id);
+        Ok(())
+    }
+
     async fn find_or_register(&self, subject: &Subject, schema: &str) -> Result<u32> {
-        let body = json!({"schema": schema, "schemaType": "AVRO"});
-        let missing = match self.call(Method::POST, &["subjects", &subject.0], Some(&body)).await? {
-            Ok(answer) => return self.id(subject, &answer),
-            Err(refusal) if refusal.is_missing() => refusal,
-            Err(refusal) => return Err(self.refused(&subject.0, &refusal)),
+        let missing = match self.find(subject, schema).await? {
+            Ok(id) => return Ok(id),
+            Err(missing) => missing,
         };
         if !self.auto_register {
-            // For the one who registers it.
-            tracing::warn!(subject = subject.0, schema, "this schema has to be registered");
             return Err(self.not_there(subject, &missing));
         }
+        let body = body(schema);
         let is_new = missing.code == SUBJECT_NOT_FOUND || !self.check_compatibility(subject, &body).await?;
+        let level = if is_new { self.level_to_set().await? } else { None };
         // A registry may know the level of a subject only once the subject is there.
-        let level_is_set = is_new && self.set_level(subject).await?.is_ok();
+        let level_is_set = match level {
+            Some(level) => self.set_level(subject, level).await?.is_ok(),
+            None => true,
+        };
         let path = ["subjects", &subject.0, "versions"];
         let id = match self.call(Method::POST, &path, Some(&body)).await? {
-            Ok(answer) => self.id(subject, &answer)?,
-            Err(refusal) => return Err(self.refused(&subject.0, &refusal)),
+            Ok(answer) => id(subject, &answer)?,
+            Err(refusal) => return Err(refusal.error(&format!("subject {}", subject.0))),
         };
-        if is_new
+        if let Some(level) = level
             && !level_is_set
-            && let Err(refusal) = self.set_level(subject).await?
+            && let Err(refusal) = self.set_level(subject, level).await?
         {
             // Some registries let nobody set levels; theirs holds then.
             tracing::warn!(
@@ -153,151 +151,152 @@ impl Registry {
         Ok(id)
     }
 
+    /// The id that the subject has for this schema, or how the registry says that it has none.
+    async fn find(&self, subject: &Subject, schema: &str) -> Result<std::result::Result<u32, Refusal>> {
+        let missing = match self.call(Method::POST, &["subjects", &subject.0], Some(&body(schema))).await? {
+            Ok(answer) => return Ok(Ok(id(subject, &answer)?)),
+            Err(refusal) if refusal.is_missing() => refusal,
+            Err(refusal) => return Err(refusal.error(&format!("subject {}", subject.0))),
+        };
+        if missing.code == SUBJECT_NOT_FOUND {
+            return Ok(Err(missing));
+        }
+        // Some registries look a schema up letter by letter: what a person registered from a file has other spaces.
+        Ok(self.find_equal(subject, schema).await?.ok_or(missing))
+    }
+
+    /// Where schemas are registered by others all versions are looked through, the newest first; else the newest alone.
+    async fn find_equal(&self, subject: &Subject, schema: &str) -> Result<Option<u32>> {
+        let ours: Value = serde_json::from_str(schema)
+            .map_err(|error| Error::new(Kind::Internal, "a schema of ours is no JSON").source(error))?;
+        let mut versions = vec!["latest".to_owned()];
+        if !self.auto_register {
+            let listed = self.call(Method::GET, &["subjects", &subject.0, "versions"], None).await?;
+            let listed = listed.ok().and_then(|answer| answer.as_array().cloned()).unwrap_or_default();
+            let numbers = listed.iter().rev().filter_map(Value::as_u64).map(|number| number.to_string());
+            versions.extend(numbers.skip(1).take(MOST_VERSIONS));
+        }
+        for version in versions {
+            let Some(registered) = self.version(subject, &version).await? else { continue };
+            if registered.text().is_some_and(|text| text == ours) {
+                return Ok(Some(id(subject, &registered.0)?));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A version of a subject: a number, or `latest`. None: there is none.
+    async fn version(&self, subject: &Subject, version: &str) -> Result<Option<Registered>> {
+        match self.call(Method::GET, &["subjects", &subject.0, "versions", version], None).await? {
+            Ok(answer) => Ok(Some(Registered(answer))),
+            Err(refusal) if refusal.is_missing() => Ok(None),
+            Err(refusal) => Err(refusal.error(&format!("subject {}", subject.0))),
+        }
+    }
+
     fn not_there(&self, subject: &Subject, missing: &Refusal) -> Error {
         let what = if missing.code == SUBJECT_NOT_FOUND {
             format!("subject {} is not there", subject.0)
         } else {
             format!("subject {} does not hold the schema that is needed", subject.0)
         };
-        Error::new(Kind::RegistryRefused, format!("{what}, and auto_register is false"))
-            .hint("the log shows the schema: register it, or let somebody who may run once with `schema_registry.auto_register: true`")
+        Error::new(Kind::RegistryRefused, format!("{what}, and auto_register is false")).hint(format!(
+            "`sf2kafka schemas -c FILE --out DIR` writes it as `{}.avsc`: register that, or let somebody who may run once with `schema_registry.auto_register: true`",
+            subject.0
+        ))
     }
 
     /// Asks whether the newest version lets this one follow. False: there is no version yet.
     async fn check_compatibility(&self, subject: &Subject, body: &Value) -> Result<bool> {
         let path = ["compatibility", "subjects", &subject.0, "versions", "latest"];
-        let answer = match self.call(Method::POST, &path, Some(body)).await? {
-            Ok(answer) => answer,
-            Err(refusal) if refusal.is_missing() => return Ok(false),
-            Err(refusal) => return Err(self.refused(&subject.0, &refusal)),
-        };
-        if answer.get("is_compatible").and_then(Value::as_bool) != Some(false) {
-            return Ok(true);
+        match self.call(Method::POST, &path, Some(body)).await? {
+            Ok(answer) => compatible(subject, &answer, "the newest version").map(|()| true),
+            Err(refusal) if refusal.is_missing() => Ok(false),
+            Err(refusal) => Err(refusal.error(&format!("subject {}", subject.0))),
         }
-        // Confluent's registry gives `messages`, Apicurio's a `reason`.
-        let messages = answer.get("messages").and_then(Value::as_array).into_iter().flatten();
-        let reasons: Vec<&str> = messages.chain(answer.get("reason")).filter_map(Value::as_str).collect();
-        let reasons =
-            if reasons.is_empty() { "no reason given".to_owned() } else { cut(&reasons.join("; ")) };
-        let why = "the new schema is not compatible with the newest version";
-        Err(Error::new(Kind::RegistryRefused, format!("subject {}: {why}: {reasons}", subject.0)))
+    }
+
+    /// The level that a subject gets when this program makes it; none: the registry's own holds.
+    async fn level_to_set(&self) -> Result<Option<&'static str>> {
+        match self.compatibility {
+            Compatibility::Keep => Ok(None),
+            Compatibility::Level(level) => Ok(Some(level)),
+            // What an organisation has set for all its subjects is never loosened by a default of ours.
+            Compatibility::AtLeastBackward => {
+                let own = self.own_level().await?;
+                Ok((own.is_none_or(|level| level == "NONE")).then_some("BACKWARD"))
+            }
+        }
+    }
+
+    async fn own_level(&self) -> Result<Option<&str>> {
+        let ask = || self.setting(&["config"], "compatibilityLevel");
+        Ok(self.own_level.get_or_try_init(ask).await?.as_deref())
     }
 
     /// The level of a subject that this program makes.
-    async fn set_level(&self, subject: &Subject) -> Result<std::result::Result<(), Refusal>> {
-        let level = json!({"compatibility": self.compatibility});
-        Ok(self.call(Method::PUT, &["config", &subject.0], Some(&level)).await?.map(drop))
+    async fn set_level(&self, subject: &Subject, level: &str) -> Result<Answer> {
+        let level = json!({"compatibility": level});
+        self.call(Method::PUT, &["config", &subject.0], Some(&level)).await
     }
 
-    fn id(&self, subject: &Subject, answer: &Value) -> Result<u32> {
-        answer.get("id").and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok()).ok_or_else(|| {
-            Error::new(
-                Kind::RegistryUnavailable,
-                format!("subject {}: the registry's answer holds no id", subject.0),
-            )
-        })
-    }
-
-    fn refused(&self, what: &str, refusal: &Refusal) -> Error {
-        let kind = match refusal.status.as_u16() {
-            408 | 429 | 500.. => Kind::RegistryUnavailable,
-            _ => Kind::RegistryRefused,
-        };
-        let answer = format!("{what}: the schema registry answers {}", refusal.status.as_u16());
-        let message =
-            if refusal.message.is_empty() { answer } else { format!("{answer} {}", refusal.message) };
-        let error = Error::new(kind, message);
-        match refusal.status.as_u16() {
-            401 | 403 => {
-                error.hint("check `schema_registry.username` and `password`, and what the user may do")
+    /// What the registry has no word for is not known; only its absence is an error.
+    async fn setting(&self, path: &[&str], name: &str) -> Result<Option<String>> {
+        match self.call(Method::GET, path, None).await? {
+            Ok(answer) => Ok(answer.get(name).and_then(Value::as_str).map(str::to_owned)),
+            Err(refusal) if matches!(refusal.status.as_u16(), 408 | 429 | 500..) => {
+                Err(refusal.error("the registry's settings"))
             }
-            _ => error,
+            Err(_) => Ok(None),
         }
     }
 
-    async fn call(
-        &self,
-        method: Method,
-        path: &[&str],
-        body: Option<&Value>,
-    ) -> Result<std::result::Result<Value, Refusal>> {
-        let mut url = self.url.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(path);
-        }
-        if path.first() == Some(&"compatibility") {
-            // Without it Confluent's registry gives no reasons.
-            url.query_pairs_mut().append_pair("verbose", "true");
-        }
-        let mut pauses = self.pauses.iter();
-        loop {
-            let answer = self.call_once(method.clone(), url.clone(), body).await;
-            let passing = match &answer {
-                Ok(Ok(_)) => false,
-                Ok(Err(refusal)) => {
-                    refusal.status.is_server_error() || matches!(refusal.status.as_u16(), 408 | 429)
-                }
-                Err(_) => true,
-            };
-            match pauses.next() {
-                Some(pause) if passing => tokio::time::sleep(jittered(*pause)).await,
-                _ => return answer,
-            }
-        }
-    }
-
-    async fn call_once(
-        &self,
-        method: Method,
-        url: Url,
-        body: Option<&Value>,
-    ) -> Result<std::result::Result<Value, Refusal>> {
-        let unavailable = |error: reqwest::Error| {
-            // Without what may stand before the host.
-            let origin = self.url.origin().ascii_serialization();
-            Error::new(Kind::RegistryUnavailable, format!("schema registry {origin} does not answer"))
-                .source(error.without_url())
-        };
-        let mut request = self.http.request(method, url).header("accept", MEDIA_TYPE);
-        if let Some(body) = body {
-            request = request.header("content-type", MEDIA_TYPE).body(body.to_string());
-        }
-        if let Some((username, password)) = &self.credentials {
-            request = request.basic_auth(username, Some(password.expose()));
-        }
-        let response = request.send().await.map_err(unavailable)?;
-        let status = response.status();
-        let text = response.text().await.map_err(unavailable)?;
-        let answer: Option<Value> = serde_json::from_str(&text).ok();
-        if status.is_success() {
-            return answer.map(Ok).ok_or_else(|| {
-                Error::new(
-                    Kind::RegistryUnavailable,
-                    "the schema registry's answer is not JSON: is its URL right?",
-                )
-            });
-        }
-        let field = |name: &str| answer.as_ref().and_then(|answer| answer.get(name)).cloned();
-        Ok(Err(Refusal {
-            status,
-            code: field("error_code").and_then(|code| code.as_i64()).unwrap_or_default(),
-            message: cut(field("message").as_ref().and_then(Value::as_str).unwrap_or_default()),
-        }))
+    async fn call(&self, method: Method, path: &[&str], body: Option<&Value>) -> Result<Answer> {
+        self.wire.call(method, path, body).await
     }
 }
 
-fn jittered(pause: Duration) -> Duration {
-    let share = (RandomState::new().hash_one(pause) % 512) as u32;
-    pause / 2 + pause / 2 * share / 511
+/// A version as the registry tells it.
+struct Registered(Value);
+
+impl Registered {
+    fn text(&self) -> Option<Value> {
+        serde_json::from_str(self.0.get("schema")?.as_str()?).ok()
+    }
 }
 
-/// Registries put whole schemas into their reasons.
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(400) {
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-        None => text.to_owned(),
+fn body(schema: &str) -> Value {
+    json!({"schema": schema, "schemaType": "AVRO"})
+}
+
+fn id(subject: &Subject, answer: &Value) -> Result<u32> {
+    let refused = |why: String| {
+        Error::new(Kind::RegistryUnavailable, format!("subject {}: the registry's answer {why}", subject.0))
+            .hint("check `schema_registry.url`: something else than a registry may answer there")
+    };
+    match answer.get("id") {
+        None => Err(refused("holds no id".to_owned())),
+        Some(told) => told
+            .as_u64()
+            .filter(|id| *id <= LARGEST_ID)
+            .and_then(|id| u32::try_from(id).ok())
+            .ok_or_else(|| refused(format!("holds an id that no record can: {}", cut(&told.to_string())))),
     }
+}
+
+fn compatible(subject: &Subject, answer: &Value, with: &str) -> Result<()> {
+    if answer.get("is_compatible").and_then(Value::as_bool) != Some(false) {
+        return Ok(());
+    }
+    // Confluent's registry gives `messages`, Apicurio's a `reason`.
+    let messages = answer.get("messages").and_then(Value::as_array).into_iter().flatten();
+    let reasons: Vec<&str> = messages.chain(answer.get("reason")).filter_map(Value::as_str).collect();
+    let reasons = if reasons.is_empty() { "no reason given".to_owned() } else { cut(&reasons.join("; ")) };
+    let why = format!("the new schema is not compatible with {with}");
+    Err(Error::new(Kind::RegistryRefused, format!("subject {}: {why}: {reasons}", subject.0)))
 }
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls;

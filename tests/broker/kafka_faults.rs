@@ -169,7 +169,7 @@ async fn a_schema_that_the_registry_refuses_stops_its_object_before_the_first_re
         assert!(line.contains(part), "{part}: {words}");
     }
     assert!(words.contains(&format!("\nerror[registry-refused]: {what}")), "{words}");
-    assert!(words.ends_with("\nhint: see the registry's reason; compare the subject's versions, or set its compatibility level\n"), "{words}");
+    assert!(words.ends_with("\nhint: `sf2kafka schemas -c FILE --check` shows what would change; give the output another topic, or set the subject's compatibility level\n"), "{words}");
     assert_eq!(read_committed(&stage.topic("Account")), []);
     stage.holds_each_row_once("Invoice__c").await;
 

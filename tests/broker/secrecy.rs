@@ -188,12 +188,13 @@ async fn no_secret_comes_out_of_any_command_at_any_level() {
     stage.fault("/results", 0, 1, json!("expireSession")).await;
     stage.control("logins/app", json!({"certificate": PUBLIC_KEY, "approvedUsers": [USER]})).await;
     stage.control("logins/user", json!({"securityToken": SECURITY_TOKEN})).await;
-    let commands: [(&[&str], &str, i32); 9] = [
+    let commands: [(&[&str], &str, i32); 10] = [
         (&["check"], "trace", 0),
         (&["run", "--once", "--log-format", "json"], EVERYTHING, 0),
         (&["run", "--once"], "trace", 0),
         (&["check", "--output", "json"], EVERYTHING, 0),
         (&["discover"], EVERYTHING, 0),
+        (&["schemas", "--check", "--output", "json"], EVERYTHING, 0),
         (&["discover", "--object", "Account", "--output", "json"], "trace", 0),
         (&["offsets", "list"], EVERYTHING, 0),
         (&["offsets", "show", "Account", "--output", "json"], "trace", 0),

@@ -10,9 +10,10 @@ use serde::Serialize;
 
 use super::kafka::Cluster;
 use super::objects::{Examined, Org};
-use super::schemas::{Becomes, PlannedSubject};
+use super::schemas::PlannedSubject;
 use crate::capture::forecast::{Costs, Door, Following, Outlook};
 use crate::cli::output::{Table, count};
+use crate::cli::subjects::Becomes;
 use crate::config::{After, Method, Settings};
 use crate::domain::{Position, Stamp, State};
 use crate::pipeline::forecast::{Forecast, describes, forecast};
@@ -408,7 +409,7 @@ fn subjects(plan: &Plan) -> String {
             Becomes::New => ("new", String::new()),
             Becomes::Same { id } => ("same", format!("id {id}")),
             Becomes::NextVersion => ("next version", "compatible with the newest".to_owned()),
-            Becomes::Refused { reason } => ("refused", reason.clone()),
+            Becomes::Refused { reason, .. } => ("refused", reason.clone()),
         };
         let level = subject.level.clone().unwrap_or_else(|| "-".to_owned());
         table.row([subject.subject.clone(), outcome.to_owned(), level, more]);

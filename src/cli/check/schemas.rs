@@ -10,11 +10,12 @@ use serde::Serialize;
 
 use super::Line;
 use super::kafka::Cluster;
-use crate::config::{KeyFormat, RegistrySettings, Settings};
+use crate::cli::subjects::{self, Becomes, Wanted};
+use crate::config::{RegistrySettings, Settings};
 use crate::domain::ObjectDescription;
 use crate::error::Kind;
 use crate::pipeline::Chosen;
-use crate::schema::{Foreseen, Registry, SchemaLineage, Subject, avro};
+use crate::schema::Registry;
 use crate::{Error, Result};
 
 /// Questions under way at once.
@@ -28,16 +29,6 @@ pub(super) struct PlannedSubject {
     pub outcome: Becomes,
     /// The compatibility level that holds, or that a run sets.
     pub level: Option<String>,
-}
-
-/// What a run makes of the subject.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "outcome", rename_all = "kebab-case")]
-pub(super) enum Becomes {
-    New,
-    Same { id: u32 },
-    NextVersion,
-    Refused { reason: String },
 }
 
 pub(super) async fn examine(
@@ -57,28 +48,29 @@ pub(super) async fn examine(
     }
     let mut questions = Vec::new();
     for (chosen, description) in objects {
-        match texts(settings, chosen, description, cluster.lineages.get(&*chosen.name)) {
-            Ok(texts) => questions.extend(texts),
+        let pinned = cluster.lineages.get(&*chosen.name);
+        match subjects::of_object(settings, &registry, &chosen.settings, description, pinned) {
+            Ok(wanted) => questions.extend(wanted),
             Err(error) => lines.push(Line::cross(format!("schemas of {}", chosen.name), &error)),
         }
     }
     let asked = futures_util::stream::iter(questions)
-        .map(|question| ask(&registry, of_registry, question))
+        .map(|question| ask(&registry, question))
         .buffered(CONCURRENT)
         .collect::<Vec<_>>()
         .await;
-    let mut subjects = Vec::new();
+    let mut planned = Vec::new();
     for outcome in asked {
         match outcome {
-            Ok(subject) => subjects.push(subject),
+            Ok(subject) => planned.push(subject),
             Err(error) => {
                 lines.push(Line::cross("subjects", &error));
-                return (lines, subjects);
+                return (lines, planned);
             }
         }
     }
-    lines.extend(subject_lines(&subjects));
-    (lines, subjects)
+    lines.extend(subject_lines(&planned));
+    (lines, planned)
 }
 
 async fn answers(registry: &Registry, settings: &RegistrySettings) -> Result<String> {
@@ -90,66 +82,19 @@ async fn answers(registry: &Registry, settings: &RegistrySettings) -> Result<Str
                 "set its mode to READWRITE, or register all schemas elsewhere and set `auto_register: false`",
             ));
     }
-    Ok(format!("answers at {}", settings.url))
+    Ok(format!("answers at {}", registry.address()))
 }
 
-/// A subject and the text that a run would register under it.
-struct Question {
-    object: String,
-    subject: Subject,
-    text: String,
-    /// The id of the key schema that the topic's keys hold.
-    pinned: Option<u32>,
-}
-
-/// The same texts that a run would make.
-fn texts(
-    settings: &Settings,
-    chosen: &Chosen,
-    description: &ObjectDescription,
-    pinned: Option<&SchemaLineage>,
-) -> Result<Vec<Question>> {
-    let lineage = SchemaLineage::merge(pinned, description);
-    let object = chosen.name.to_string();
-    let mut questions = Vec::new();
-    for output in &chosen.settings.outputs {
-        let topic = output.topic_for(&settings.name, &description.target_name);
-        let text = avro::change_table(&lineage, output)?;
-        let subject = Subject::value(&topic);
-        questions.push(Question { object: object.clone(), subject, text, pinned: None });
-        if output.key == KeyFormat::Record {
-            let (subject, text) = (Subject::key(&topic), avro::key(&lineage, output));
-            let pinned = lineage.key_ids.get(&topic).copied();
-            questions.push(Question { object: object.clone(), subject, text, pinned });
-        }
-    }
-    Ok(questions)
-}
-
-async fn ask(registry: &Registry, settings: &RegistrySettings, question: Question) -> Result<PlannedSubject> {
-    let Question { object, subject, text, pinned } = question;
-    let outcome = match registry.foresee(&subject, &text).await? {
-        Foreseen::New if pinned.is_none() => Becomes::New,
-        Foreseen::Same(id) if pinned.is_none_or(|pinned| pinned == id) => Becomes::Same { id },
-        Foreseen::NextVersion if pinned.is_none() => Becomes::NextVersion,
-        Foreseen::Refused(reason) => Becomes::Refused { reason },
-        _ => Becomes::Refused {
-            reason: "the topic's keys hold another schema id: this is not the registry it was written with"
-                .to_owned(),
-        },
-    };
-    let level = match outcome {
-        Becomes::New => Some(settings.compatibility.clone()),
-        _ => registry.level(Some(&subject)).await?,
-    };
-    Ok(PlannedSubject { subject: subject.0, object, outcome, level })
+async fn ask(registry: &Registry, wanted: Wanted) -> Result<PlannedSubject> {
+    let (outcome, level) = subjects::ask(registry, &wanted).await?;
+    Ok(PlannedSubject { subject: wanted.subject.0, object: wanted.object, outcome, level })
 }
 
 fn subject_lines(subjects: &[PlannedSubject]) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
     for subject in subjects {
-        if let Becomes::Refused { reason } = &subject.outcome {
-            let error = Error::new(Kind::RegistryRefused, reason);
+        if let Becomes::Refused { reason, hint } = &subject.outcome {
+            let error = Error::new(Kind::RegistryRefused, reason).hint(hint);
             lines.push(Line::cross(format!("subject {}", subject.subject), &error));
         }
     }
@@ -181,7 +126,8 @@ mod tests {
         let lines = subject_lines(&subjects);
         let detail = lines.first().unwrap().detail.as_str();
         assert_eq!(detail, "1 hold what is needed, 1 take a new version, 1 would be new");
-        subjects.push(subject("b-value", Becomes::Refused { reason: "b-value: not compatible".to_owned() }));
+        let (reason, hint) = ("b-value: not compatible".to_owned(), "look".to_owned());
+        subjects.push(subject("b-value", Becomes::Refused { reason, hint }));
         let lines = subject_lines(&subjects);
         assert_eq!(lines.len(), 1);
         let line = lines.first().unwrap();

@@ -1,14 +1,14 @@
 //! What registering a schema would come to, for commands that look before a run.
 //!
 //! Comes in: subjects and schema texts. Goes out: whether the subject is new, holds the schema, takes it as its next version,
-//! or refuses it and why. Nothing is registered and no level is set: a run does that, by the same rules.
+//! or refuses it and why; and what it holds now. Nothing is registered and no level is set: a run does that, by the same rules.
 
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{Registry, SUBJECT_NOT_FOUND, Subject};
-use crate::Result;
+use super::{Registry, SUBJECT_NOT_FOUND, Subject, body, compatible};
 use crate::error::Kind;
+use crate::{Error, Result};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Foreseen {
@@ -18,33 +18,59 @@ pub enum Foreseen {
     Same(u32),
     /// The newest version lets it follow.
     NextVersion,
-    /// In the words of the registry, or why it may not be registered.
-    Refused(String),
+    /// In the words of the registry, or why it may not be registered; and what can be done.
+    Refused { reason: String, hint: String },
+}
+
+impl Foreseen {
+    /// An error that would stop the object.
+    pub fn refused(error: &Error) -> Self {
+        Self::Refused { reason: error.context().to_owned(), hint: error.advice().to_owned() }
+    }
 }
 
 impl Registry {
     /// What a run would meet when it registers this schema.
     pub async fn foresee(&self, subject: &Subject, schema: &str) -> Result<Foreseen> {
-        let body = json!({"schema": schema, "schemaType": "AVRO"});
-        let missing = match self.call(Method::POST, &["subjects", &subject.0], Some(&body)).await? {
-            Ok(answer) => return Ok(Foreseen::Same(self.id(subject, &answer)?)),
-            Err(refusal) if refusal.is_missing() => refusal,
-            Err(refusal) => return Err(self.refused(&subject.0, &refusal)),
+        let missing = match self.find(subject, schema).await? {
+            Ok(id) => return Ok(Foreseen::Same(id)),
+            Err(missing) => missing,
         };
         if !self.auto_register {
-            return Ok(Foreseen::Refused(self.not_there(subject, &missing).context().to_owned()));
+            return Ok(Foreseen::refused(&self.not_there(subject, &missing)));
         }
         if missing.code == SUBJECT_NOT_FOUND {
             return Ok(Foreseen::New);
         }
-        match self.check_compatibility(subject, &body).await {
-            Ok(true) => Ok(Foreseen::NextVersion),
-            Ok(false) => Ok(Foreseen::New),
-            Err(error) if error.kind() == Kind::RegistryRefused => {
-                Ok(Foreseen::Refused(error.context().to_owned()))
+        let outcome = async {
+            if !self.check_compatibility(subject, &body(schema)).await? {
+                return Ok(Foreseen::New);
             }
-            Err(error) => Err(error),
+            self.check_all_versions(subject, schema).await.map(|()| Foreseen::NextVersion)
+        };
+        match outcome.await {
+            Err(error) if error.kind() == Kind::RegistryRefused => Ok(Foreseen::refused(&error)),
+            outcome => outcome,
         }
+    }
+
+    /// A transitive level asks all versions, which registering would show too late for a report.
+    async fn check_all_versions(&self, subject: &Subject, schema: &str) -> Result<()> {
+        let level = self.level(Some(subject)).await?;
+        if !level.is_some_and(|level| level.ends_with("_TRANSITIVE")) {
+            return Ok(());
+        }
+        let path = ["compatibility", "subjects", &subject.0, "versions"];
+        match self.call(Method::POST, &path, Some(&body(schema))).await? {
+            Ok(answer) => compatible(subject, &answer, "an earlier version"),
+            // Not every registry answers this.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// The newest schema of a subject, as it was registered. None: there is none.
+    pub async fn newest(&self, subject: &Subject) -> Result<Option<Value>> {
+        Ok(self.version(subject, "latest").await?.and_then(|registered| registered.text()))
     }
 
     /// The compatibility level that holds for a subject: its own, or the registry's. None: the registry does not tell.
@@ -54,20 +80,19 @@ impl Registry {
         {
             return Ok(Some(level));
         }
-        self.setting(&["config"], "compatibilityLevel").await
+        Ok(self.own_level().await?.map(str::to_owned))
+    }
+
+    /// The level that a subject would have which a run makes.
+    pub async fn level_of_new(&self) -> Result<Option<String>> {
+        match self.level_to_set().await? {
+            Some(level) => Ok(Some(level.to_owned())),
+            None => Ok(self.own_level().await?.map(str::to_owned)),
+        }
     }
 
     /// `READWRITE`, or why nobody may register: `READONLY`. None: the registry does not tell.
     pub async fn mode(&self) -> Result<Option<String>> {
         self.setting(&["mode"], "mode").await
-    }
-
-    /// What the registry has no word for is not known; only its absence is an error.
-    async fn setting(&self, path: &[&str], name: &str) -> Result<Option<String>> {
-        let answer = match self.call(Method::GET, path, None).await? {
-            Ok(answer) => answer,
-            Err(_) => return Ok(None),
-        };
-        Ok(answer.get(name).and_then(Value::as_str).map(str::to_owned))
     }
 }

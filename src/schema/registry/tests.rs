@@ -8,9 +8,14 @@ use std::collections::VecDeque;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
+use reqwest::StatusCode;
+use std::time::Duration;
 use tokio::net::TcpListener;
+use url::Url;
 
+use super::wire::MEDIA_TYPE;
 use super::*;
+use crate::config::Secret;
 
 const SCHEMA: &str = r#"{"type":"record","name":"A","fields":[]}"#;
 
@@ -31,9 +36,15 @@ struct Scripted {
 const NO_SUBJECT: Answer = Answer(404, r#"{"error_code":40401,"message":"Subject not found."}"#);
 const NO_SCHEMA: Answer = Answer(404, r#"{"error_code":40403,"message":"Schema not found"}"#);
 const LEVEL_SET: Answer = Answer(200, r#"{"compatibility":"BACKWARD"}"#);
+const NO_LEVEL: Answer = Answer(200, r#"{"compatibilityLevel":"NONE"}"#);
+const OTHER: Answer = Answer(200, r#"{"id":3,"version":1,"schema":"\"int\""}"#);
 
 impl Scripted {
     async fn new<const N: usize>(answers: [Answer; N]) -> Self {
+        Self::of(answers.into()).await
+    }
+
+    async fn of(answers: Vec<Answer>) -> Self {
         let script = Arc::new(Mutex::new(Script { answers: answers.into(), ..Script::default() }));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/base/", listener.local_addr().unwrap()).parse().unwrap();
@@ -60,7 +71,8 @@ async fn answer(State(script): State<Arc<Mutex<Script>>>, request: Request) -> (
     let uri = parts.uri.path_and_query().map_or("", |uri| uri.as_str());
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     if parts.method == Method::POST {
-        assert_eq!(body, json!({"schema": SCHEMA, "schemaType": "AVRO"}));
+        assert_eq!(body["schemaType"], "AVRO");
+        assert!(body["schema"].as_str().unwrap().starts_with(r#"{"type":"record""#), "{body}");
     }
     script.asked.push(format!("{} {uri}", parts.method));
     script.headers.push(parts.headers);
@@ -71,8 +83,9 @@ async fn answer(State(script): State<Arc<Mutex<Script>>>, request: Request) -> (
 fn client(settings: &RegistrySettings) -> Registry {
     // A second call finds the provider in place.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let pauses = [Duration::from_millis(1); 3];
-    Registry { pauses, ..Registry::new(settings).unwrap() }
+    let mut client = Registry::new(settings).unwrap();
+    client.wire.pauses = [Duration::from_millis(1); 3];
+    client
 }
 
 fn subject() -> Subject {
@@ -90,10 +103,11 @@ async fn a_schema_that_is_there_is_only_looked_up_and_only_once() {
 
 #[tokio::test]
 async fn a_new_subject_gets_its_level_before_its_first_version() {
-    let scripted = Scripted::new([NO_SUBJECT, LEVEL_SET, Answer(200, r#"{"id":7}"#)]).await;
+    let scripted = Scripted::new([NO_SUBJECT, NO_LEVEL, LEVEL_SET, Answer(200, r#"{"id":7}"#)]).await;
     assert_eq!(scripted.client().register(&subject(), SCHEMA).await.unwrap(), 7);
     let wanted = [
         "POST /base/subjects/crm.A-value",
+        "GET /base/config",
         "PUT /base/config/crm.A-value",
         "POST /base/subjects/crm.A-value/versions",
     ];
@@ -103,13 +117,20 @@ async fn a_new_subject_gets_its_level_before_its_first_version() {
 #[tokio::test]
 async fn a_registry_that_keeps_no_level_for_a_missing_subject_gets_it_after_the_first_version() {
     // Bodies without codes, as a proxy in front may leave them.
-    let script =
-        [Answer(404, ""), Answer(404, "{}"), Answer(404, "<html>"), Answer(200, r#"{"id":7}"#), LEVEL_SET];
+    let script = [
+        Answer(404, ""),
+        Answer(404, "<html>"),
+        Answer(404, "{}"),
+        Answer(404, ""),
+        Answer(404, "<html>"),
+        Answer(200, r#"{"id":7}"#),
+        LEVEL_SET,
+    ];
     let scripted = Scripted::new(script).await;
     assert_eq!(scripted.client().register(&subject(), SCHEMA).await.unwrap(), 7);
     let asked = scripted.asked();
-    assert_eq!(asked[1], "POST /base/compatibility/subjects/crm.A-value/versions/latest?verbose=true");
-    assert_eq!(asked[4], "PUT /base/config/crm.A-value");
+    assert_eq!(asked[2], "POST /base/compatibility/subjects/crm.A-value/versions/latest?verbose=true");
+    assert_eq!(asked[6], "PUT /base/config/crm.A-value");
 }
 
 #[tokio::test]
@@ -117,7 +138,7 @@ async fn a_schema_that_cannot_follow_is_told_with_the_reason_cut_short_and_not_r
     // In Confluent's words and in Apicurio's.
     for reason in [r#""messages":["READER_FIELD: LONG"]"#, r#""reason":"READER_FIELD: LONG""#] {
         let body = format!(r#"{{"is_compatible":false,{}}}"#, reason.replace("LONG", &"x".repeat(2_000)));
-        let scripted = Scripted::new([NO_SCHEMA, Answer(200, body.leak())]).await;
+        let scripted = Scripted::new([NO_SCHEMA, OTHER, Answer(200, body.leak())]).await;
         let error = scripted.client().register(&subject(), SCHEMA).await.unwrap_err();
         assert_eq!(error.kind(), Kind::RegistryRefused);
         let text = error.to_string();
@@ -126,7 +147,7 @@ async fn a_schema_that_cannot_follow_is_told_with_the_reason_cut_short_and_not_r
             "{text}"
         );
         assert!(text.chars().count() < 600, "{text}");
-        assert_eq!(scripted.asked().len(), 2);
+        assert_eq!(scripted.asked().len(), 3);
     }
 }
 
@@ -137,27 +158,54 @@ async fn what_the_registry_refuses_is_not_tried_again() {
         (422, r#"{"error_code":42201,"message":"Input schema is invalid"}"#, "422 Input schema is invalid"),
         (403, "", "answers 403"),
     ] {
-        let script = [NO_SUBJECT, LEVEL_SET, Answer(status, body)];
+        let script = [NO_SUBJECT, NO_LEVEL, LEVEL_SET, Answer(status, body)];
         let scripted = Scripted::new(script).await;
         let error = scripted.client().register(&subject(), SCHEMA).await.unwrap_err();
         assert_eq!(error.kind(), Kind::RegistryRefused, "{status}");
         assert!(error.to_string().contains(words), "{error}");
-        assert_eq!(scripted.asked().len(), 3);
+        assert_eq!(scripted.asked().len(), 4);
     }
+}
+
+fn others_register(scripted: &Scripted) -> Registry {
+    client(&RegistrySettings { auto_register: false, ..RegistrySettings::new(scripted.url.clone()) })
 }
 
 #[tokio::test]
 async fn without_auto_register_nothing_is_written() {
-    for (answer, words) in [(NO_SUBJECT, "is not there"), (NO_SCHEMA, "does not hold the schema")] {
-        let scripted = Scripted::new([answer]).await;
-        let settings =
-            RegistrySettings { auto_register: false, ..RegistrySettings::new(scripted.url.clone()) };
-        let error = client(&settings).register(&subject(), SCHEMA).await.unwrap_err();
+    let versions = Answer(200, "[1]");
+    for (script, words) in
+        [(vec![NO_SUBJECT], "is not there"), (vec![NO_SCHEMA, versions, OTHER], "does not hold the schema")]
+    {
+        let asked = script.len();
+        let scripted = Scripted::of(script).await;
+        let error = others_register(&scripted).register(&subject(), SCHEMA).await.unwrap_err();
         assert_eq!(error.kind(), Kind::RegistryRefused);
         assert!(error.to_string().contains(words), "{error}");
-        assert!(error.advice().contains("auto_register: true"));
-        assert_eq!(scripted.asked().len(), 1);
+        for advice in ["auto_register: true", "`sf2kafka schemas -c FILE --out DIR`", "`crm.A-value.avsc`"] {
+            assert!(error.advice().contains(advice), "{}", error.advice());
+        }
+        assert_eq!(scripted.asked().len(), asked);
     }
+}
+
+#[tokio::test]
+async fn a_schema_that_somebody_registered_with_other_spaces_is_found() {
+    let pretty =
+        r#"{"id":5,"version":1,"schema":"{ \"type\": \"record\",\n \"fields\": [], \"name\": \"A\" }"}"#;
+    let scripted =
+        Scripted::new([NO_SCHEMA, Answer(200, "[1,2,3]"), OTHER, OTHER, Answer(200, pretty)]).await;
+    assert_eq!(others_register(&scripted).register(&subject(), SCHEMA).await.unwrap(), 5);
+    let versions: Vec<String> = scripted
+        .asked()
+        .iter()
+        .filter_map(|asked| Some(asked.split_once("versions/")?.1.to_owned()))
+        .collect();
+    assert_eq!(versions, ["latest", "2", "1"], "the newest first");
+    // Who may register looks at the newest only.
+    let scripted = Scripted::new([NO_SCHEMA, Answer(200, pretty)]).await;
+    assert_eq!(scripted.client().register(&subject(), SCHEMA).await.unwrap(), 5);
+    assert_eq!(scripted.asked().len(), 2);
 }
 
 #[tokio::test]
@@ -187,13 +235,152 @@ async fn a_long_outage_is_an_error_that_may_pass() {
 
 #[tokio::test]
 async fn an_answer_from_something_else_is_not_taken_for_an_id() {
-    for body in ["<html>log in</html>", r#"{"version":1}"#, r#"{"id":-1}"#] {
-        let scripted = Scripted::new([200; 1].map(|status| Answer(status, body))).await;
-        let client = Registry { pauses: [Duration::ZERO; 3], ..scripted.client() };
-        // Not JSON is tried over; the script's end then shows as a dropped connection.
-        let error = client.register(&subject(), SCHEMA).await.unwrap_err();
+    for (body, words) in [
+        (r#"{"version":1}"#, "holds no id"),
+        (r#"{"id":-1}"#, "no record can: -1"),
+        (r#"{"id":2147483648}"#, "no record can: 2147483648"),
+        (r#"{"id":4294967297}"#, "no record can: 4294967297"),
+        (r#"{"id":1.5}"#, "no record can: 1.5"),
+        (r#"{"id":"7"}"#, "no record can: \"7\""),
+    ] {
+        let scripted = Scripted::new([Answer(200, body)]).await;
+        let error = scripted.client().register(&subject(), SCHEMA).await.unwrap_err();
         assert_eq!(error.kind(), Kind::RegistryUnavailable, "{body}");
+        assert!(error.to_string().contains(words), "{error}");
+        assert_eq!(scripted.asked().len(), 1);
     }
+    // A page where JSON should be may be a proxy's, and pass.
+    let scripted = Scripted::new([200; 4].map(|status| Answer(status, "<html>log in</html>"))).await;
+    let error = scripted.client().register(&subject(), SCHEMA).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::RegistryUnavailable);
+    assert!(error.to_string().contains("is not JSON: is its URL right?"), "{error}");
+    assert_eq!(scripted.asked().len(), 4);
+}
+
+#[tokio::test]
+async fn a_path_that_leads_nowhere_and_a_redirect_are_told_with_what_to_do() {
+    for (status, body, advice) in [
+        (404, "<html>", "Apicurio's below `/apis/ccompat/v7`"),
+        (405, "", "Apicurio's below `/apis/ccompat/v7`"),
+        (302, "", "give that address as `schema_registry.url`"),
+    ] {
+        let scripted = Scripted::new([Answer(status, body)]).await;
+        let error = scripted.client().ping().await.unwrap_err();
+        assert_eq!(error.kind(), Kind::RegistryRefused);
+        assert!(error.advice().contains(advice), "{}", error.advice());
+        assert_eq!(scripted.asked().len(), 1, "and nobody is followed");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_given_up_before_it_fills_the_memory() {
+    let endless = " ".repeat(17 * 1024 * 1024).leak();
+    let scripted = Scripted::new([200; 4].map(|status| Answer(status, endless))).await;
+    let error = scripted.client().ping().await.unwrap_err();
+    assert_eq!(error.kind(), Kind::RegistryUnavailable);
+    assert!(error.to_string().contains("an answer longer than"), "{error}");
+}
+
+#[tokio::test]
+async fn one_id_for_two_records_is_refused() {
+    let scripted = Scripted::new([200; 3].map(|status| Answer(status, r#"{"id":7}"#))).await;
+    let client = scripted.client();
+    assert_eq!(client.register(&subject(), SCHEMA).await.unwrap(), 7);
+    // The same record under another subject has one id by right.
+    assert_eq!(client.register(&Subject::value("crm.B"), SCHEMA).await.unwrap(), 7);
+    let key = r#"{"type":"record","name":"AKey","fields":[]}"#;
+    let error = client.register(&Subject::key("crm.A"), key).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::RegistryRefused);
+    assert!(error.to_string().contains("gives AKey the id 7, which is that of A"), "{error}");
+}
+
+#[tokio::test]
+async fn a_level_that_the_registry_has_for_all_subjects_is_not_loosened_by_default() {
+    let own = |level: &str| {
+        let body = format!(r#"{{"compatibilityLevel":"{level}"}}"#);
+        Answer(200, body.leak())
+    };
+    let registered = || Answer(200, r#"{"id":7}"#);
+    for level in ["FULL_TRANSITIVE", "FORWARD", "BACKWARD"] {
+        let scripted = Scripted::new([NO_SUBJECT, own(level), registered()]).await;
+        assert_eq!(scripted.client().register(&subject(), SCHEMA).await.unwrap(), 7);
+        assert!(!scripted.asked().iter().any(|asked| asked.starts_with("PUT")), "{level}");
+    }
+    for (compatibility, set) in [(Compatibility::Keep, false), (Compatibility::Level("FULL"), true)] {
+        let script =
+            if set { vec![NO_SUBJECT, LEVEL_SET, registered()] } else { vec![NO_SUBJECT, registered()] };
+        let scripted = Scripted::of(script).await;
+        let settings = RegistrySettings { compatibility, ..RegistrySettings::new(scripted.url.clone()) };
+        assert_eq!(client(&settings).register(&subject(), SCHEMA).await.unwrap(), 7);
+        assert_eq!(scripted.asked().iter().any(|asked| asked == "PUT /base/config/crm.A-value"), set);
+    }
+}
+
+#[tokio::test]
+async fn the_level_of_a_subject_that_is_there_is_left_alone() {
+    let script = [NO_SCHEMA, OTHER, Answer(200, r#"{"is_compatible":true}"#), Answer(200, r#"{"id":9}"#)];
+    let scripted = Scripted::new(script).await;
+    let settings = RegistrySettings {
+        compatibility: Compatibility::Level("NONE"),
+        ..RegistrySettings::new(scripted.url.clone())
+    };
+    assert_eq!(client(&settings).register(&subject(), SCHEMA).await.unwrap(), 9);
+    assert!(!scripted.asked().iter().any(|asked| asked.contains("config")));
+}
+
+#[tokio::test]
+async fn another_address_is_asked_when_one_does_not_answer_and_stays_the_first() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let broken = Scripted::new([Answer(503, "")]).await;
+    let good = Scripted::new([Answer(200, r#"{"id":7}"#), Answer(200, r#"{"id":8}"#)]).await;
+    let settings = RegistrySettings {
+        other_urls: vec![broken.url.clone(), good.url.clone()],
+        ..RegistrySettings::new(format!("http://{closed}").parse().unwrap())
+    };
+    let mut client = client(&settings);
+    // A pause would show.
+    client.wire.pauses = [Duration::from_secs(3_600); 3];
+    assert_eq!(client.register(&subject(), SCHEMA).await.unwrap(), 7);
+    let other = r#"{"type":"record","name":"B","fields":[]}"#;
+    assert_eq!(client.register(&Subject::value("crm.B"), other).await.unwrap(), 8);
+    assert_eq!((broken.asked().len(), good.asked().len()), (1, 2));
+    assert_eq!(client.address(), good.url.as_str());
+}
+
+#[tokio::test]
+async fn a_transitive_level_is_foreseen_against_all_versions() {
+    let refused = Answer(200, r#"{"is_compatible":false,"messages":["version 1 minds"]}"#);
+    let scripted = Scripted::new([
+        NO_SCHEMA,
+        OTHER,
+        Answer(200, r#"{"is_compatible":true}"#),
+        Answer(200, r#"{"compatibilityLevel":"BACKWARD_TRANSITIVE"}"#),
+        refused,
+    ])
+    .await;
+    let Foreseen::Refused { reason, .. } = scripted.client().foresee(&subject(), SCHEMA).await.unwrap()
+    else {
+        panic!("it may not follow")
+    };
+    assert!(reason.contains("an earlier version: version 1 minds"), "{reason}");
+    assert_eq!(
+        scripted.asked().last().map(String::as_str),
+        Some("POST /base/compatibility/subjects/crm.A-value/versions?verbose=true")
+    );
+}
+
+#[tokio::test]
+async fn a_bearer_token_is_sent_and_never_shown() {
+    let scripted = Scripted::new([Answer(403, "")]).await;
+    let settings = RegistrySettings {
+        token: Some(Secret::new("sesame")),
+        ..RegistrySettings::new(scripted.url.clone())
+    };
+    let client = client(&settings);
+    let error = client.ping().await.unwrap_err();
+    assert!(error.advice().contains("`token`"), "{}", error.advice());
+    assert!(!format!("{client:?} {error:?}").contains("sesame"));
+    assert_eq!(scripted.script.lock().unwrap().headers[0]["authorization"], "Bearer sesame");
 }
 
 #[tokio::test]
@@ -221,8 +408,11 @@ async fn what_would_become_of_a_schema_is_told_and_nothing_is_registered() {
         NO_SUBJECT,
         Answer(200, r#"{"subject":"crm.A-value","id":7,"version":1,"schema":"{}"}"#),
         NO_SCHEMA,
+        OTHER,
         Answer(200, r#"{"is_compatible":true}"#),
+        Answer(200, r#"{"compatibilityLevel":"BACKWARD"}"#),
         NO_SCHEMA,
+        OTHER,
         refused,
     ])
     .await;
@@ -230,7 +420,7 @@ async fn what_would_become_of_a_schema_is_told_and_nothing_is_registered() {
     assert_eq!(client.foresee(&subject, SCHEMA).await.unwrap(), Foreseen::New);
     assert_eq!(client.foresee(&subject, SCHEMA).await.unwrap(), Foreseen::Same(7));
     assert_eq!(client.foresee(&subject, SCHEMA).await.unwrap(), Foreseen::NextVersion);
-    let Foreseen::Refused(reason) = client.foresee(&subject, SCHEMA).await.unwrap() else { panic!() };
+    let Foreseen::Refused { reason, .. } = client.foresee(&subject, SCHEMA).await.unwrap() else { panic!() };
     assert!(reason.contains("READER_FIELD_MISSING_DEFAULT_VALUE"), "{reason}");
     let asked = registry.asked();
     assert!(

@@ -1,0 +1,174 @@
+//! A registry that is away, slow, or says something else than a registry, at the first start and in mid-run: what a person
+//! reads, and that nothing is lost or repeated.
+//!
+//! In: a front before the real registry that does as a test says. Out: topics that equal the org.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use simulator::catalog::{FieldDef, FieldType};
+use simulator::org::{Change, Transaction, Value as Cell};
+use tokio::net::TcpListener;
+
+use crate::services::{read_committed, registry_url};
+use crate::stage::{Setup, Stage};
+
+#[derive(Clone, Copy)]
+enum Habit {
+    Open,
+    /// Every answer comes so much later.
+    Slow(Duration),
+    Says(u16, &'static str),
+}
+
+/// A registry's address whose habits can be changed.
+#[derive(Clone)]
+struct Front {
+    habit: Arc<Mutex<Habit>>,
+    url: String,
+}
+
+impl Front {
+    async fn new(habit: Habit) -> Self {
+        let habit = Arc::new(Mutex::new(habit));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut url: url::Url = registry_url().parse().unwrap();
+        url.set_port(Some(listener.local_addr().unwrap().port())).unwrap();
+        let router = Router::new().fallback(answer).with_state(habit.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { habit, url: url.to_string() }
+    }
+
+    fn becomes(&self, habit: Habit) {
+        *self.habit.lock().unwrap() = habit;
+    }
+
+    async fn stage(&self, objects: &'static str) -> Stage {
+        Stage::of(Setup { registry_url: self.url.clone(), ..Setup::new(objects) }).await
+    }
+}
+
+async fn answer(State(habit): State<Arc<Mutex<Habit>>>, request: Request) -> Response {
+    let habit = *habit.lock().unwrap();
+    match habit {
+        Habit::Says(status, body) => return (StatusCode::from_u16(status).unwrap(), body).into_response(),
+        Habit::Slow(pause) => tokio::time::sleep(pause).await,
+        Habit::Open => {}
+    }
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+    let mut url: url::Url = registry_url().parse().unwrap();
+    url.set_path(parts.uri.path());
+    url.set_query(parts.uri.query());
+    let mut request = reqwest::Client::new().request(parts.method, url).body(body);
+    if let Some(of) = parts.headers.get(header::CONTENT_TYPE) {
+        request = request.header(header::CONTENT_TYPE, of);
+    }
+    let answer = request.send().await.unwrap();
+    let (status, text) = (answer.status(), answer.text().await.unwrap());
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, "application/json".parse().unwrap());
+    (status, headers, text).into_response()
+}
+
+async fn holds(stage: &Stage, object: &str, records: u64) {
+    let (topic, deadline) = (stage.topic(object), Instant::now() + Duration::from_secs(90));
+    while (read_committed(&topic).len() as u64) < records {
+        assert!(Instant::now() < deadline, "{topic} never holds {records} records");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_start_gets_through_a_registry_that_fails_in_every_way_that_may_pass() {
+    let front = Front::new(Habit::Says(503, "busy")).await;
+    let stage = front.stage("[ Account ]").await;
+    let mut running = stage.start(&["run"]);
+    running.says("the schema registry answers 503").await;
+    front.becomes(Habit::Says(200, "<html>please log in</html>"));
+    running.says("the schema registry's answer is not JSON: is its URL right?").await;
+    front.becomes(Habit::Says(200, r#"{"id":-7}"#));
+    running.says("holds an id that no record can: -7").await;
+    assert_eq!(read_committed(&stage.topic("Account")), [], "nothing without a schema");
+    front.becomes(Habit::Slow(Duration::from_secs(1)));
+    running.says("full load complete object=Account").await;
+    front.becomes(Habit::Open);
+    let (code, words) = running.stop().await;
+    assert_eq!(code, Some(0), "{words}");
+    stage.holds_each_row_once("Account").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_is_away_when_a_new_version_is_needed_holds_up_its_object_and_loses_nothing() {
+    let front = Front::new(Habit::Open).await;
+    let stage = front.stage("[ { name: Account, capture: subscribe }, Invoice__c ]").await;
+    stage.rewrite("capture: poll, poll", "capture: poll, on_new_field: ignore, poll");
+    stage.control("pubsub/selection", json!({"select": ["Account"]})).await;
+    stage.control("pubsub/settings", json!({"keepaliveSeconds": 1})).await;
+    let mut running = stage.start(&["run"]);
+    running.says("full load complete object=Account").await;
+    running.says("full load complete object=Invoice__c").await;
+    let (rows, invoices) = (stage.rows("Account"), stage.rows("Invoice__c"));
+    let ids = stage.ids("Account", 6);
+    stage.save("Account", &ids[..2], "AccountNumber", "before");
+    holds(&stage, "Account", rows + 2).await;
+
+    front.becomes(Habit::Says(503, "{}"));
+    let org = stage.simulator.org();
+    org.add_field("Account", FieldDef::new("Region__c", FieldType::String)).unwrap();
+    let change = |id| Change::Update {
+        object: "Account".to_owned(),
+        id,
+        fields: vec![("Region__c".to_owned(), Cell::text("north"))],
+    };
+    let changes = ids[2..5].iter().copied().map(change).collect();
+    org.commit(Transaction { changes, ..Transaction::default() }).unwrap();
+    running.says("object=Account code=\"registry-unavailable\"").await;
+    // Others go on meanwhile, and what is saved now waits too.
+    let other = stage.ids("Invoice__c", 1);
+    stage.save("Invoice__c", &other, "Remarks__c", "saved while the registry was away");
+    holds(&stage, "Invoice_c", invoices + 1).await;
+    stage.save("Account", &ids[5..6], "AccountNumber", "saved while the registry was away");
+    assert_eq!(read_committed(&stage.topic("Account")).len() as u64, rows + 2, "nothing by an old schema");
+
+    front.becomes(Habit::Open);
+    holds(&stage, "Account", rows + 6).await;
+    let (code, words) = running.stop().await;
+    assert_eq!(code, Some(0), "{words}");
+    let report = stage.equals_the_org("Account").await;
+    assert_eq!(report["operations"], json!({"R": rows, "U": 6}), "{report}");
+    let subject = format!("{}-value", stage.topic("Account"));
+    let versions = reqwest::get(format!("{}/subjects/{subject}/versions", registry_url())).await.unwrap();
+    assert_eq!(versions.json::<serde_json::Value>().await.unwrap(), json!([1, 2]));
+    stage.equals_the_org("Invoice__c").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_refuses_this_user_stops_the_objects_with_what_to_do() {
+    let front = Front::new(Habit::Says(401, r#"{"error_code":40101,"message":"Unauthorized"}"#)).await;
+    let stage = front.stage("[ Account ]").await;
+    let (code, report, _) = stage.run(&["check"]).await;
+    assert_eq!(code, Some(1));
+    let cross = "✗ schema registry: subjects: the schema registry answers 401 Unauthorized\n  hint: check `schema_registry.username`";
+    assert!(report.contains(cross), "{report}");
+    let words = stage.fails(1).await;
+    assert!(words.contains("\nerror[registry-refused]: subject "), "{words}");
+    assert!(
+        words.contains("\nhint: check `schema_registry.username` and `password` (or `token`)"),
+        "{words}"
+    );
+    let (code, report, _) = stage.run(&["schemas", "--check"]).await;
+    assert_eq!(code, Some(1), "{report}");
+
+    front.becomes(Habit::Says(404, "<html>nothing here</html>"));
+    let (code, report, _) = stage.run(&["check"]).await;
+    assert_eq!(code, Some(1));
+    assert!(report.contains("Apicurio's below `/apis/ccompat/v7`"), "{report}");
+    front.becomes(Habit::Open);
+    stage.completes().await;
+    stage.holds_each_row_once("Account").await;
+}
