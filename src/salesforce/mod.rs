@@ -15,6 +15,8 @@ pub mod deleted;
 pub mod describe;
 pub mod discover;
 mod fault;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod identity;
 mod login;
 mod maintenance;
