@@ -12,6 +12,9 @@ pub mod config;
 pub mod domain;
 pub mod envelope;
 pub mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod pipeline;
 pub mod publish;
 pub mod salesforce;

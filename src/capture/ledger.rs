@@ -8,7 +8,7 @@
 //! one for the same. Entries of change events also hold a hash that tells the event again, however often the bus
 //! delivers it. It must never forget a minute that a poll still reads again (`design.md` section 2).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use base64::Engine;
@@ -20,6 +20,9 @@ use crate::domain::{ControlRecord, Stamp};
 /// 44 bytes an entry, times 4/3 for base64: a part stays below 256 KiB.
 const ENTRIES_PER_PART: usize = 4_000;
 const ENTRY_BYTES: usize = 18 + 2 + 8 + 8;
+
+/// Numbers of parts from here on were never given, and would leave none for those that follow.
+const NO_NUMBER: u32 = 1 << 31;
 
 /// The content hash of what an event or getDeleted showed only a part of.
 pub const UNKNOWN: u64 = 0;
@@ -129,8 +132,8 @@ pub struct Ledger {
     entries: HashMap<RecordId, Entry>,
     /// Change events that were published, with the family and minute they are filed by.
     events: HashMap<u64, Filed>,
-    /// Parts that stand in the control partition, or will with the next batch: the number of the next one.
-    parts: BTreeMap<Filed, u32>,
+    /// Numbers of the parts that stand in the control partition, or will with the next batch.
+    parts: BTreeMap<Filed, BTreeSet<u32>>,
     /// Entered since the last call of `take_records`.
     fresh: BTreeMap<Filed, Vec<(RecordId, Entry)>>,
     tombstones: Vec<ControlRecord>,
@@ -163,6 +166,7 @@ impl Ledger {
             .rsplit('/')
             .next()
             .and_then(|number| number.parse().ok())
+            .filter(|number| *number < NO_NUMBER)
             .ok_or_else(|| "its key does not end in a part number".to_owned())?;
         let filed = (part.family, part.minute.minute());
         let bytes = STANDARD.decode(&part.entries).map_err(|error| error.to_string())?;
@@ -182,8 +186,7 @@ impl Ledger {
             let event = event.first_chunk().map_or(0, |event| u64::from_be_bytes(*event));
             self.keep(id, Entry { event, ..entry }, filed);
         }
-        let next = self.parts.entry(filed).or_default();
-        *next = (*next).max(number + 1);
+        self.parts.entry(filed).or_default().insert(number);
         Ok(())
     }
 
@@ -251,7 +254,7 @@ impl Ledger {
         }
         for filed in gone {
             self.fresh.remove(&filed);
-            for number in 0..self.parts.remove(&filed).unwrap_or(0) {
+            for number in self.parts.remove(&filed).unwrap_or_default() {
                 self.tombstones.push(ControlRecord { key: self.key(filed, number), value: None });
             }
         }
@@ -273,9 +276,9 @@ impl Ledger {
         let mut records = std::mem::take(&mut self.tombstones);
         for (filed, entries) in std::mem::take(&mut self.fresh) {
             for chunk in entries.chunks(ENTRIES_PER_PART) {
-                let next = self.parts.entry(filed).or_default();
-                let number = *next;
-                *next += 1;
+                let numbers = self.parts.entry(filed).or_default();
+                let number = numbers.last().map_or(0, |last| last + 1);
+                numbers.insert(number);
                 let mut bytes = Vec::with_capacity(chunk.len() * ENTRY_BYTES);
                 let mut events = Vec::new();
                 for (id, entry) in chunk {
@@ -368,6 +371,23 @@ mod tests {
         let restored = restored(&partition);
         assert_eq!(restored.entries, ledger.entries);
         assert_eq!(restored.parts, ledger.parts);
+    }
+
+    #[test]
+    fn a_key_with_an_absurd_part_number_is_refused() {
+        let mut ledger = Ledger::new("Account");
+        ledger.enter(id(1), entry(60_000, 1));
+        let record = ledger.take_records().remove(0);
+        let value = record.value.unwrap();
+        let stem = record.key.strip_suffix('0').unwrap();
+        for number in ["4294967295", "2147483648", "-1", "", "x"] {
+            assert!(Ledger::new("Account").restore(&format!("{stem}{number}"), &value).is_err(), "{number}");
+        }
+        // A large one is a number like others, and costs no more than they do.
+        let mut ledger = Ledger::new("Account");
+        ledger.restore(&format!("{stem}2147483647"), &value).unwrap();
+        ledger.forget(Stamp(120_000), Stamp(120_000));
+        assert_eq!(ledger.take_records().len(), 1);
     }
 
     #[test]

@@ -45,6 +45,9 @@ impl ChangeSequence {
     }
 }
 
+/// What follows must have 19 digits too. No object gets so far.
+const LARGEST: u64 = i64::MAX.cast_unsigned();
+
 fn time_digits(at: Stamp) -> u64 {
     let (year, month, day) = civil(at.0.div_euclid(86_400_000));
     let hundredths = at.0.rem_euclid(86_400_000) / 10;
@@ -69,7 +72,11 @@ impl FromStr for ChangeSequence {
             return Err(WRONG);
         }
         let (time, number) = text.split_at(16);
-        Ok(Self { time: time.parse().map_err(|_| WRONG)?, number: number.parse().map_err(|_| WRONG)? })
+        let (time, number) = (time.parse().map_err(|_| WRONG)?, number.parse().map_err(|_| WRONG)?);
+        if number > LARGEST {
+            return Err("a change_seq whose number has no room for those that follow");
+        }
+        Ok(Self { time, number })
     }
 }
 
@@ -88,6 +95,14 @@ impl<'de> Deserialize<'de> for ChangeSequence {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_that_leaves_no_room_for_the_next_is_refused() {
+        let read = |number: &str| format!("2026051908300712{number}").parse::<ChangeSequence>();
+        let last = read("9223372036854775807").unwrap();
+        assert_eq!(last.next(Stamp(0)).to_string(), "20260519083007129223372036854775808");
+        assert!(read("9999999999999999999").is_err());
+    }
 
     #[test]
     fn time_never_falls_and_the_number_always_rises() {

@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// 0000-01-01 to 9999-12-31.
+const FOUR_DIGIT_YEARS: std::ops::Range<i64> = -62_167_219_200_000..253_402_300_800_000;
+
 /// Milliseconds since 1970-01-01T00:00:00Z; negative before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stamp(pub i64);
@@ -57,7 +60,8 @@ impl Stamp {
             _ => return None,
         };
         let seconds = days * 86_400 + hour * 3_600 + (minute - offset_minutes) * 60 + second;
-        Some(Self(seconds * 1_000 + millis))
+        // By its zone it can lie in a year that nobody spells with four digits.
+        Some(Self(seconds * 1_000 + millis)).filter(|stamp| FOUR_DIGIT_YEARS.contains(&stamp.0))
     }
 
     #[must_use]
@@ -177,6 +181,18 @@ mod tests {
         for days in -98_615..193_556 {
             let stamp = Stamp(days * 86_400_000 + 1);
             assert_eq!(Stamp::parse(stamp.to_string().as_bytes()), Some(stamp));
+        }
+    }
+
+    #[test]
+    fn what_reads_is_written_so_that_it_reads_again() {
+        for text in ["0000-01-01T00:00:00+0000", "9999-12-31T23:59:59.999Z", "9999-12-31T23:59:59+9959"] {
+            let stamp = Stamp::parse(text.as_bytes());
+            assert_eq!(stamp.and_then(|stamp| Stamp::parse(stamp.to_string().as_bytes())), stamp);
+            assert!(stamp.is_some(), "{text}");
+        }
+        for text in ["0000-01-01T00:00:00+0001", "9999-12-31T23:59:59-0001"] {
+            assert_eq!(Stamp::parse(text.as_bytes()), None, "{text}");
         }
     }
 

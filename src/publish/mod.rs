@@ -18,6 +18,8 @@ pub mod token;
 pub mod topics;
 mod turns;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub use claim::layout_again;
 pub use claim::{Claimed, claim};
 pub use control::{ControlRecordAt, read_control};
 pub use kafka::{Role, client_config};
@@ -25,6 +27,8 @@ pub use letter::{Letter, dead_letter, event_dead_letter};
 pub use membership::{GroupHandle, Membership, ShardEvent};
 pub use producer::ShardProducer;
 pub use topics::TopicAdmin;
+#[cfg(any(test, feature = "fuzzing"))]
+pub use turns::turns_heard;
 
 use crate::Result;
 use crate::domain::ControlRecord;

@@ -65,6 +65,20 @@ impl Turns {
     }
 }
 
+/// For `crate::fuzzing`: who holds the turn after foreign values, and after the one who then held it gave it back and
+/// `next` claimed it.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn turns_heard(values: &[&[u8]], next: &str) -> (Option<String>, Option<String>) {
+    let mut turns = Turns::default();
+    values.iter().for_each(|value| turns.hear(value));
+    let before = turns.holder.clone();
+    if let Some(holder) = &before {
+        turns.hear(&release(holder));
+    }
+    turns.hear(&claim(next, None));
+    (before, turns.holder)
+}
+
 /// Since when a waiter sees the same holder, by its own monotonic clock. It saw the claim after it was written, and the
 /// holder counts from before that: what is over here is over there.
 #[derive(Debug, Default)]

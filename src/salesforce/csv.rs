@@ -16,6 +16,9 @@ use super::fault::Fault;
 /// Bulk API 1 said so instead of an empty result; accepted from its successor too.
 const NOTHING_FOUND: &[u8] = b"Records not found for this query";
 
+/// A byte order mark is not documented, and would hide the first column.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
 pub(super) struct CsvPage {
     object: Arc<ObjectDescription>,
     /// Fields by column if the page turns out to have no header; none: it must have one.
@@ -29,6 +32,8 @@ pub(super) struct CsvPage {
     bytes: usize,
     quotes: usize,
     last: u8,
+    /// So many bytes of a mark were all there was so far; none: what comes is text.
+    mark: Option<usize>,
 }
 
 impl CsvPage {
@@ -45,6 +50,7 @@ impl CsvPage {
             bytes: 0,
             quotes: 0,
             last: b'\n',
+            mark: Some(0),
         }
     }
 
@@ -62,6 +68,29 @@ impl CsvPage {
         self.last = piece.last().copied().unwrap_or(self.last);
         self.quotes += memchr::memchr_iter(b'"', piece).count();
         let mut rest = piece;
+        while let Some(held) = self.mark {
+            let Some((byte, behind)) = rest.split_first() else { return Ok(()) };
+            if MARK.get(held) == Some(byte) {
+                self.mark = Some(held + 1);
+                rest = behind;
+            } else {
+                self.begin(held)?;
+                // Byte by byte: the reader would take a mark off too, but only one that comes in one piece.
+                self.take(std::slice::from_ref(byte))?;
+                rest = behind;
+            }
+        }
+        self.take(rest)
+    }
+
+    /// What was held back is no mark, unless it is all of one.
+    fn begin(&mut self, held: usize) -> Result<(), Fault> {
+        self.mark = None;
+        if held == MARK.len() { Ok(()) } else { self.take(MARK.get(..held).unwrap_or_default()) }
+    }
+
+    fn take(&mut self, piece: &[u8]) -> Result<(), Fault> {
+        let mut rest = piece;
         // An empty piece would mean the end of the body to the reader.
         while !rest.is_empty() {
             rest = self.step(rest)?;
@@ -71,6 +100,9 @@ impl CsvPage {
 
     /// All rows; the body has ended.
     pub fn finish(mut self) -> Result<Rows, Fault> {
+        if let Some(held) = self.mark {
+            self.begin(held)?;
+        }
         // Every cell is quoted and every row ended; an unended row whose last cell is whole is let pass.
         let ended = matches!(self.last, b'\n' | b'\r' | b'"') || self.quotes == 0;
         if !ended || !self.quotes.is_multiple_of(2) {
@@ -159,10 +191,6 @@ fn first_record(
         names.push(std::str::from_utf8(cells.get(start..*end).unwrap_or_default()).unwrap_or_default());
         start = *end;
     }
-    // A byte order mark is not documented, and would hide the first column.
-    if let Some(first) = names.first_mut() {
-        *first = first.trim_start_matches('\u{feff}').trim_matches('"');
-    }
     let key = object.fields.get(object.key).map_or("Id", |field| field.name.as_str());
     let is_name = |name: &str| {
         !name.is_empty()
@@ -228,6 +256,33 @@ mod tests {
                 );
                 assert_eq!(cells(&rows, 0), ["001A", "001B", "001C"].map(|id| Some(id.to_owned())));
                 assert_eq!(cells(&rows, 4), [None, None, None], "not selected is absent, not null");
+            }
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_page_wherever_the_network_cuts_it() {
+        let row = "\"001A\",\"x\"\n";
+        for (text, names) in [
+            (format!("\u{feff}\"Id\",\"Name\"\n{row}"), vec!["x"]),
+            (format!("\u{feff}Id,Name\n{row}"), vec!["x"]),
+            ("\u{feff}".to_owned(), vec![]),
+            ("\u{feff}Records not found for this query\n".to_owned(), vec![]),
+        ] {
+            for piece in 1..6 {
+                let rows = parse(text.as_bytes(), piece).unwrap();
+                let names: Vec<_> = names.iter().map(|name| Some((*name).to_owned())).collect();
+                assert_eq!(cells(&rows, 3), names, "{text:?} in pieces of {piece}");
+            }
+        }
+        for piece in 1..6 {
+            let mut page = CsvPage::new(&sample::account(), Some(vec![0, 3]));
+            format!("\u{feff}{row}").as_bytes().chunks(piece).for_each(|piece| page.feed(piece).unwrap());
+            assert_eq!(cells(&page.finish().unwrap(), 0), [Some("001A".to_owned())], "pieces of {piece}");
+            for broken in
+                [&b"\xef"[..], b"\xef\xbb", b"\xef\xbbId,Name\n", "\u{feff}\u{feff}Id,Name\n".as_bytes()]
+            {
+                assert_eq!(parse(broken, piece).unwrap_err().kind, Kind::ReplyUnreadable);
             }
         }
     }

@@ -182,7 +182,14 @@ fn entry(body: &[u8]) -> Option<Entry> {
         Ok(entries) => entries.into_iter().next(),
         Err(_) => serde_json::from_slice::<Entry>(body).ok(),
     };
+    // Codes are words; anything else in there is not Salesforce's, and goes into no message.
+    let entry = entry.map(|entry| Entry { code: word(&entry.code), ..entry });
     entry.filter(|entry| !entry.code.is_empty() || !entry.message.is_empty())
+}
+
+fn word(code: &str) -> String {
+    let is_of_word = |letter: &char| letter.is_ascii_alphanumeric() || *letter == '_';
+    code.chars().filter(is_of_word).take(80).collect()
 }
 
 /// Whether a body is a web page, whatever its header says.
@@ -541,6 +548,15 @@ mod tests {
         assert_eq!((fault.kind, fault.cure), (Kind::LoginRefused, Cure::None));
         let fault = answer(Area::Query, 403, "Bad_OAuth_Token");
         assert_eq!((fault.kind, fault.cure), (Kind::SessionExpired, Cure::Refresh));
+    }
+
+    #[test]
+    fn a_code_that_is_no_word_brings_nothing_foreign_into_the_message() {
+        let body = format!(r#"[{{"errorCode":"ODD 'Smith'\n{}","message":"x"}}]"#, "Y".repeat(5_000));
+        let fault = answer(Area::Query, 400, &body);
+        let code = fault.error_code.unwrap();
+        assert!(code.starts_with("ODDSmithYYY") && code.len() == 80, "{code}");
+        assert!(fault.message.len() < 160, "{}", fault.message);
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub mod discover;
 #[cfg(test)]
 pub mod doors;
 mod fault;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod identity;
 mod login;
 mod maintenance;

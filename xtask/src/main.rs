@@ -14,6 +14,7 @@ mod compose;
 mod demo;
 mod deny;
 mod failure;
+mod fuzz;
 mod golden;
 mod kafka;
 mod loopback;
@@ -54,6 +55,8 @@ enum Task {
     Demo(demo::Arguments),
     /// Golden files: compare them, or take over what the program produces now
     Golden(golden::Arguments),
+    /// The parsers of foreign bytes against inputs that a fuzzer makes up, guided by what they cover
+    Fuzz(fuzz::Arguments),
     /// Make the Rust of `proto/` anew (cargo run -p xtask --features codegen -- codegen)
     #[cfg(feature = "codegen")]
     Codegen,
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Task::BrowserLogin(arguments) => browser::run(&arguments),
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Golden(arguments) => golden::run(&arguments),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
         #[cfg(feature = "codegen")]
         Task::Codegen => codegen::run(),
     };

@@ -22,6 +22,9 @@ const PIECES: i64 = 144;
 const BLOCKS: u64 = 64;
 const LARGEST_BLOCK: u64 = 500;
 
+/// More calls than any org has in a day. What a record tells beyond that is told in vain, and would not add up.
+const MOST: u64 = 1 << 40;
+
 #[derive(Debug)]
 pub(super) struct Account {
     day_ms: i64,
@@ -119,11 +122,12 @@ impl Account {
         let mut account = Self::kept(day);
         for spent in &record.spent {
             let start_ms = now_ms - (server_now.0 - spent.from.0).max(0);
-            let counts = [spent.live, spent.deletions, spent.refetch, spent.loads];
+            let counts =
+                [spent.live, spent.deletions, spent.refetch, spent.loads].map(|count| count.min(MOST));
             account.enter(start_ms, counts);
         }
         // Perhaps spent, and no later than now. Nobody knows for what.
-        account.enter(now_ms, [0, 0, 0, record.reserved]);
+        account.enter(now_ms, [0, 0, 0, record.reserved.min(MOST)]);
         account.forget(now_ms);
         account
     }
@@ -240,6 +244,24 @@ impl Account {
         });
         BudgetRecord { version: VERSION, maximum, reserved, spent: spent.collect(), updated_at: server_now }
     }
+}
+
+/// For `crate::fuzzing`: a record read, its account opened a day later and used, and the record written again.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn budget_again(value: &[u8]) -> Option<Vec<u8>> {
+    let day = Duration::from_secs(86_400);
+    let record = BudgetRecord::decode(value).ok()?;
+    let mut account = Account::restored(day, &record, record.updated_at, 86_400_000);
+    if account.available(u64::MAX) > 0 {
+        account.spend(Class::Live, 86_400_000);
+        account.give_back(Class::Live);
+    }
+    if let Some(calls) = account.wants(1_000) {
+        account.reserve(calls, record.maximum, record.updated_at, 86_400_000);
+        account.granted();
+    }
+    account.forget(i64::MAX / 2);
+    Some(record.encode())
 }
 
 fn add(counts: &mut Counts, more: &Counts) {
@@ -359,6 +381,15 @@ mod tests {
             let parts: Vec<u64> = (0..shards).map(|shard| limit_of(all, shard, shards)).collect();
             assert_eq!(parts.iter().sum::<u64>(), all, "{parts:?}");
         }
+    }
+
+    #[test]
+    fn a_record_with_absurd_numbers_spends_everything_and_ends_nothing() {
+        let text = r#"{"version":1,"reserved":18446744073709551615,"updated_at":"2026-05-19T08:30:00Z",
+            "spent":[{"from":"2026-05-19T08:30:00Z","live":18446744073709551615,"loads":18446744073709551615}]}"#;
+        let record = BudgetRecord::decode(text.as_bytes()).unwrap();
+        let account = Account::restored(DAY, &record, SERVER, 0);
+        assert_eq!((account.available(1 << 40), account.wants(1 << 40)), (0, None));
     }
 
     #[test]

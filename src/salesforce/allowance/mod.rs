@@ -35,6 +35,8 @@ use books::{Books, Obstacle};
 use classes::Class;
 
 pub use account::KEY as BUDGET_KEY;
+#[cfg(any(test, feature = "fuzzing"))]
+pub use account::budget_again;
 pub use handle::BudgetAccount;
 
 /// What the org and we have spent, and whether calls wait.

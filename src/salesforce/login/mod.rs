@@ -25,6 +25,8 @@ use super::fault::{Cure, Fault};
 pub(super) use assertion::TEST_KEY;
 use kept::Unsaved;
 use place::{LONGEST_REQUEST, SharedStore, TokenStore};
+#[cfg(any(test, feature = "fuzzing"))]
+pub use store::kept_again;
 use token_endpoint::{Answer, Credentials, Request, ServerClock, TokenEndpoint};
 
 /// What a login gave.

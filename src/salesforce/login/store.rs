@@ -128,6 +128,14 @@ impl Kept {
     }
 }
 
+/// For `crate::fuzzing`: contents read, written and read again; none if they do not read. Whether both are one login.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn kept_again(bytes: &[u8]) -> Option<bool> {
+    let kept = Kept::from_bytes(bytes).ok()?;
+    let again = Kept::from_bytes(&kept.to_bytes()).ok()?;
+    Some(again.is_login_of(&kept) && again.asked == kept.asked && again.rotates == kept.rotates)
+}
+
 /// Held while a token is exchanged; opens with the value, and with the process.
 pub(super) struct FileLock {
     _file: File,

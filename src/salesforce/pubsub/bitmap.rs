@@ -45,6 +45,23 @@ pub(super) fn decode(element: &str, places: &[Place], slots: &mut FieldSet) -> R
     }
 }
 
+/// For `crate::fuzzing`: the slots that elements name, in a schema whose fields have so many parts.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn named_slots(parts: &[usize], elements: &[&str]) -> Option<FieldSet> {
+    let mut next = 0;
+    let places: Vec<Place> = parts
+        .iter()
+        .map(|parts| {
+            let slot = next;
+            next += 1 + parts;
+            Place { slot, parts: *parts }
+        })
+        .collect();
+    let mut slots = FieldSet::default();
+    elements.iter().try_for_each(|element| decode(element, &places, &mut slots)).ok()?;
+    Some(slots)
+}
+
 /// Positions of the bits that are set.
 fn bits(map: &str, mut set: impl FnMut(usize) -> Read<()>) -> Read<()> {
     let hex = map.strip_prefix("0x").or_else(|| map.strip_prefix("0X"));

@@ -58,9 +58,9 @@ pub(super) enum HeaderPart {
     ChangeType(Vec<String>),
     ChangeOrigin,
     TransactionKey,
-    SequenceNumber,
-    CommitTimestamp,
-    CommitNumber,
+    SequenceNumber(TypeId),
+    CommitTimestamp(TypeId),
+    CommitNumber(TypeId),
     CommitUser,
     Nulled,
     Diff,
@@ -210,9 +210,9 @@ impl EventSchema {
                 HeaderPart::ChangeType(symbols) => header.change_type = reader.symbol(symbols)?.to_owned(),
                 HeaderPart::ChangeOrigin => header.change_origin = reader.text()?.to_owned(),
                 HeaderPart::TransactionKey => header.transaction_key = reader.text()?.to_owned(),
-                HeaderPart::SequenceNumber => header.sequence_number = reader.long()?,
-                HeaderPart::CommitTimestamp => header.commit_timestamp = reader.long()?,
-                HeaderPart::CommitNumber => header.commit_number = reader.long()?,
+                HeaderPart::SequenceNumber(of) => header.sequence_number = self.whole(reader, *of)?,
+                HeaderPart::CommitTimestamp(of) => header.commit_timestamp = self.whole(reader, *of)?,
+                HeaderPart::CommitNumber(of) => header.commit_number = self.whole(reader, *of)?,
                 HeaderPart::CommitUser => header.commit_user = reader.text()?.to_owned(),
                 HeaderPart::Nulled => self.slots(reader, &mut header.nulled)?,
                 HeaderPart::Diff => self.slots(reader, &mut header.diff)?,
@@ -221,6 +221,14 @@ impl EventSchema {
             }
         }
         Ok(())
+    }
+
+    /// An int or a long, as the schema has it: what an int cannot hold was written by another schema.
+    fn whole(&self, reader: &mut Reader<'_>, of: TypeId) -> Read<i64> {
+        match self.types.get(of) {
+            Type::Int => reader.int().map(i64::from),
+            _ => reader.long(),
+        }
     }
 
     fn slots(&self, reader: &mut Reader<'_>, slots: &mut FieldSet) -> Read<()> {
@@ -358,9 +366,9 @@ fn header(types: &Types, of: TypeId) -> Read<Shape> {
             },
             "changeOrigin" => (HeaderPart::ChangeOrigin, is_text),
             "transactionKey" => (HeaderPart::TransactionKey, is_text),
-            "sequenceNumber" => (HeaderPart::SequenceNumber, is_number),
-            "commitTimestamp" => (HeaderPart::CommitTimestamp, is_number),
-            "commitNumber" => (HeaderPart::CommitNumber, is_number),
+            "sequenceNumber" => (HeaderPart::SequenceNumber(*of), is_number),
+            "commitTimestamp" => (HeaderPart::CommitTimestamp(*of), is_number),
+            "commitNumber" => (HeaderPart::CommitNumber(*of), is_number),
             "commitUser" => (HeaderPart::CommitUser, is_text),
             "nulledFields" => (HeaderPart::Nulled, is_list),
             "diffFields" => (HeaderPart::Diff, is_list),

@@ -24,6 +24,8 @@ mod subscription;
 mod tests;
 mod topic;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub use bitmap::named_slots;
 pub use connection::{PubSub, Topic};
 pub use event::{ChangeEvent, ChangeKind, RawEvent};
 pub use event_schema::EventSchema;

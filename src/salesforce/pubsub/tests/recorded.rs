@@ -160,6 +160,20 @@ fn another_schema_than_the_events_own_is_noticed() {
 }
 
 #[test]
+fn a_header_number_that_its_type_cannot_hold_is_an_error() {
+    let schema = compiled(&schema_of(&[]));
+    let text = |text: &str| [vec![u8::try_from(text.len() * 2).unwrap()], text.as_bytes().to_vec()].concat();
+    let event = |sequence_number: &[u8]| {
+        let before = [text("Account"), vec![0, 0], text("api"), text("key")].concat();
+        // Time, number, user, three empty lists.
+        decode(&schema, [before.as_slice(), sequence_number, &[2, 4, 0, 0, 0, 0]].concat())
+    };
+    assert_eq!(event(&[6]).unwrap().sequence_number, 3);
+    let error = event(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x20]).unwrap_err();
+    assert!(error.to_string().contains("32 bits"), "{error}");
+}
+
+#[test]
 fn every_recorded_schema_compiles() {
     for (file, name, count) in [
         ("AccountChangeEvent.4egfTTaxua4Y39nYlBXfNg.avsc", "AccountChangeEvent", 86),
