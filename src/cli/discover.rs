@@ -14,7 +14,7 @@ use crate::domain::ObjectDescription;
 use crate::error::Kind;
 use crate::pipeline::token_store;
 use crate::salesforce::pubsub::PubSub;
-use crate::salesforce::{self, Client, Copying, ObjectSummary, Pace, Purpose};
+use crate::salesforce::{self, Client, Copying, ObjectSummary, Pace, Purpose, hides_deletions};
 use crate::{Error, Result};
 
 #[derive(Debug, Args)]
@@ -267,8 +267,8 @@ fn judge(
     found.cursor = Some(cursor.name.clone());
     found.deletions = Some(match (description.is_deleted.is_some(), description.replicateable) {
         (_, true) => "all",
-        (true, false) => "while in the recycle bin",
-        (false, false) => "none",
+        (true, false) if !hides_deletions(&summary.name) => "while in the recycle bin",
+        (_, false) => "none",
     });
     if settings.is_some_and(|settings| settings.method == Method::FullLoad) {
         found.capture = HowCaptured::FullLoad;

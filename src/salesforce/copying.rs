@@ -152,6 +152,11 @@ impl Copying {
 
 const ALL_ROWS: &[Part] = &[Part { condition: None, parents: None }];
 
+/// Whether rows are deleted hard although they have `IsDeleted`: shares never lie in the recycle bin (`rest.md` 6.4).
+pub fn hides_deletions(name: &str) -> bool {
+    ends_with(name, "Share")
+}
+
 /// The most that a page of a query holds.
 const PAGE_ROWS: u32 = 2_000;
 

@@ -41,7 +41,7 @@ mod transport;
 pub use allowance::{Allowance, BUDGET_KEY, BudgetAccount};
 pub use client::{Calls, Client, Pace, Purpose, install_tls};
 pub use company::Seat;
-pub use copying::{Copying, Parents, Part};
+pub use copying::{Copying, Parents, Part, hides_deletions};
 pub use deleted::Deletions;
 pub use describe::{Describe, ObjectSummary};
 pub use discover::Choice;

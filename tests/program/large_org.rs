@@ -68,12 +68,14 @@ async fn discover_describes_a_thousand_objects_by_some_fifty_calls_and_says_how_
     eprintln!("{last} in {took:?}");
     // One for the list, one for all row counts, ten for what that leaves out, one for subscriptions, 40 for describes.
     assert!(calls <= 57, "{calls} calls");
-    let objects = table.lines().filter(|line| line.starts_with("Bulk")).count();
+    let is_ours = |line: &&str| line.starts_with("Bulk") && line.contains("__c ");
+    let objects = table.lines().filter(is_ours).count();
     assert_eq!(objects, 910);
     let said = format!("; {calls} calls");
     assert!(last.ends_with(&said), "the org counted {calls}: {last}");
+    // Beside them as many change events, which are described by nobody.
     let (all, _) = last.split_once(" objects, ").unwrap();
-    assert!(all.replace(',', "").parse::<u64>().unwrap() >= 1_000, "{last}");
+    assert!(all.replace(',', "").parse::<u64>().unwrap() >= 1_800, "{last}");
     assert!(took.as_secs() < 30, "{took:?}");
 }
 

@@ -108,10 +108,7 @@ pub fn plan(
         object: object.clone(),
         output,
         children,
-        filter: match object.rules.old_versions_by_article && !asks_for_old_versions(query.filter.as_ref()) {
-            true => Some(without_old_versions(query.filter.clone())),
-            false => query.filter.clone(),
-        },
+        filter: shown(object, query.filter.clone()),
         range,
         sort,
         ordered,
@@ -216,32 +213,32 @@ fn joined<'f>(filter: Option<&'f Filter>, found: &mut Vec<&'f Filter>) {
 fn asks_for_old_versions(filter: Option<&Filter>) -> bool {
     let mut conditions = Vec::new();
     joined(filter, &mut conditions);
-    let names = |path: &Path, name: &str| path.join(".").eq_ignore_ascii_case(name);
+    let is = |path: &Path, name: &str| path.join(".").eq_ignore_ascii_case(name);
     let article = conditions.iter().any(|condition| match condition {
-        Filter::Compare { path, operator: Operator::Equal, .. } => names(path, "KnowledgeArticleId"),
-        Filter::In { path, negated: false, .. } => names(path, "KnowledgeArticleId"),
-        _ => false,
-    });
-    let old = conditions.iter().any(|condition| match condition {
-        Filter::Compare { path, operator: Operator::Equal, literal: Literal::Bool(false) } => {
-            names(path, "IsLatestVersion")
+        Filter::Compare { path, operator: Operator::Equal, .. } | Filter::In { path, negated: false, .. } => {
+            is(path, "KnowledgeArticleId")
         }
         _ => false,
+    });
+    let old = conditions.iter().any(|condition| {
+        matches!(condition, Filter::Compare { path, operator: Operator::Equal, literal: Literal::Bool(false) }
+            if is(path, "IsLatestVersion"))
     });
     article && old
 }
 
-fn without_old_versions(filter: Option<Filter>) -> Filter {
-    let is = |name: &str, literal: Literal| Filter::Compare {
-        path: vec![name.to_owned()],
-        operator: Operator::Equal,
-        literal,
+/// The filter, and what the object hides whatever is asked.
+fn shown(object: &ObjectDef, filter: Option<Filter>) -> Option<Filter> {
+    if !object.rules.old_versions_by_article || asks_for_old_versions(filter.as_ref()) {
+        return filter;
+    }
+    let is = |name: &str, literal: Literal| {
+        let path = vec![name.to_owned()];
+        Filter::Compare { path, operator: Operator::Equal, literal }
     };
-    let old = Filter::And(vec![
-        is("PublishStatus", Literal::Text("Archived".to_owned())),
-        is("IsLatestVersion", Literal::Bool(false)),
-    ]);
-    Filter::And(filter.into_iter().chain([Filter::Not(Box::new(old))]).collect())
+    let archived = is("PublishStatus", Literal::Text("Archived".to_owned()));
+    let old = Filter::And(vec![archived, is("IsLatestVersion", Literal::Bool(false))]);
+    Some(Filter::And(filter.into_iter().chain([Filter::Not(Box::new(old))]).collect()))
 }
 
 struct Names<'a> {

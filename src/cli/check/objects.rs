@@ -17,6 +17,7 @@ use crate::salesforce::pubsub::{PubSub, change_topic, platform_topic};
 use crate::salesforce::survey::Sample;
 use crate::salesforce::{
     Allowance, Client, Copying, Describe, ObjectSummary, Pace, Purpose, Select, Statement, discover,
+    hides_deletions,
 };
 use crate::{Error, Result};
 
@@ -399,8 +400,10 @@ impl Examined {
         let deletions = match (self.is_followed(), self.tells_deletions, self.description.is_deleted) {
             (false, ..) => "",
             (_, true, _) => "; all deletions",
-            (_, false, Some(_)) => "; deletions while in the recycle bin",
-            (_, false, None) => "; deletions are not seen",
+            (_, false, Some(_)) if !hides_deletions(&self.chosen.name) => {
+                "; deletions while in the recycle bin"
+            }
+            (_, false, _) => "; deletions are not seen",
         };
         format!("readable, {fields} fields, {}{deletions}", self.reason)
     }
