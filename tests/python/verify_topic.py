@@ -216,16 +216,17 @@ def digest(row):
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def row_of(value):
-    """The row in a record: of a change table the columns behind the header, else all."""
-    return {name: cell for name, cell in value.items() if not name.startswith(HEADER)}
+def row_of(value, left_out=frozenset()):
+    """The row in a record: of a change table the columns behind the header, else all; less those left out."""
+    return {name: cell for name, cell in value.items() if not name.startswith(HEADER) and name not in left_out}
 
 
 class Judge:
     """Takes every record once, in the order of each partition."""
 
-    def __init__(self, contents=True):
+    def __init__(self, contents=True, left_out=frozenset()):
         self.contents = contents
+        self.left_out = left_out
         self.records = self.tombstones = 0
         self.operations = collections.Counter()
         self.sources = collections.Counter()
@@ -267,7 +268,7 @@ class Judge:
         elif operation == "D":
             self.held[key] = home
         else:
-            now = digest(row_of(value)) if self.contents else b"?"
+            now = digest(row_of(value, self.left_out)) if self.contents else b"?"
             if self.contents and held[3:] == now:
                 self.repeats[f"{held[2:3].decode()}>{operation}"] += 1
             self.held[key] = home + operation.encode().ljust(1) + now
@@ -326,9 +327,11 @@ def truth_rows(url):
                 yield json.loads(line)
 
 
-def compare(topic, judge, url):
-    """Folded topic against truth, by digest; then the rows that differ once more, field by field."""
-    kinds = topic.newest_fields()
+def compare(topic, judge, url, sources):
+    """Folded topic against truth, by digest; then the rows that differ once more, field by field. `sources`: the org's
+    names of fields that are called something else in the topic."""
+    kinds = {name: kind for name, kind in topic.newest_fields().items() if name not in judge.left_out}
+    known = {sources.get(name, name) for name in kinds}
     remaining = {key: held[3:] for key, held in judge.held.items() if len(held) > 2}
     different, missing, truth_only_fields, rows = {}, [], set(), 0
     for given in truth_rows(url):
@@ -336,9 +339,9 @@ def compare(topic, judge, url):
         truth_only_fields.update(
             name
             for name, cell in given.items()
-            if name not in kinds and cell is not None and not isinstance(cell, (dict, list))
+            if name not in known and cell is not None and not isinstance(cell, (dict, list))
         )
-        row = {name: canonical_truth(given.get(name), kind) for name, kind in kinds.items()}
+        row = {name: canonical_truth(given.get(sources.get(name, name)), kind) for name, kind in kinds.items()}
         held = remaining.pop(row["Id"], None)
         if held is None:
             missing.append(row["Id"])
@@ -385,6 +388,14 @@ def main():
         "--gap", nargs=2, action="append", default=[], metavar=("FROM", "TO"),
         help="a stretch that was told of as repaired; with --log",
     )
+    parser.add_argument(
+        "--leave-out", action="append", default=[], metavar="FIELD",
+        help="of the topic, which the org does not have any more; with --truth",
+    )
+    parser.add_argument(
+        "--source", nargs=2, action="append", default=[], metavar=("FIELD", "OF"),
+        help="a field of the topic and the org's name of it; with --truth",
+    )
     parser.add_argument("--ids-only", action="store_true", help="count records by id, hold no contents")
     parser.add_argument("--progress", action="store_true", help="tell the number of records on stderr")
     given = parser.parse_args()
@@ -396,7 +407,7 @@ def main():
     begun = time.monotonic()
     try:
         topic = Topic(given.bootstrap, given.registry, given.topic)
-        judge = Judge(contents=not given.ids_only)
+        judge = Judge(contents=not given.ids_only, left_out=frozenset(given.leave_out))
         log_match = LogMatch(given.gap) if given.log else None
         for record in topic.records():
             judge.take(*record)
@@ -408,7 +419,7 @@ def main():
         report["schema_ids"] = {kind: sorted(ids) for kind, ids in topic.schema_ids.items()}
         holds = not judge.faults
         if given.truth:
-            report["truth"] = compare(topic, judge, given.truth)
+            report["truth"] = compare(topic, judge, given.truth, dict(given.source))
             holds = holds and not any(
                 report["truth"][rule] for rule in ("missing_in_topic", "not_in_truth", "different")
             )

@@ -148,6 +148,14 @@ pub enum Access {
     Removed,
 }
 
+/// A field as it was before a change. What was there then keeps the values that it had.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Former {
+    /// Records before this one were there.
+    pub below: u64,
+    pub field: FieldDef,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct FieldDef {
     pub name: String,
@@ -200,6 +208,7 @@ pub struct FieldDef {
     pub display_location_in_decimal: bool,
     pub deprecated_and_hidden: bool,
     pub inline_help_text: Option<String>,
+    pub former: Option<Box<Former>>,
 }
 
 impl FieldDef {
@@ -283,8 +292,27 @@ impl FieldDef {
             display_location_in_decimal: field_type == T::Location,
             deprecated_and_hidden: false,
             inline_help_text: None,
+            former: None,
             field_type,
         }
+    }
+
+    /// The same field with another type, and what describe shows for such a one.
+    #[must_use]
+    pub fn retyped(self, field_type: FieldType) -> FieldDef {
+        FieldDef {
+            label: self.label,
+            access: self.access,
+            compound_field_name: self.compound_field_name,
+            inline_help_text: self.inline_help_text,
+            former: self.former,
+            ..FieldDef::new(self.name, field_type)
+        }
+    }
+
+    /// The name it was made with: its own id goes by it.
+    pub fn first_name(&self) -> &str {
+        self.former.as_ref().map_or(&self.name, |former| former.field.first_name())
     }
 
     pub fn is_visible(&self) -> bool {

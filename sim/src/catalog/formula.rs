@@ -44,6 +44,20 @@ impl Formula {
     }
 }
 
+impl Formula {
+    /// Whether it is computed from a field of this name, of whatever object.
+    pub fn mentions(&self, name: &str) -> bool {
+        match self {
+            Formula::Twice(field)
+            | Formula::Upper(field)
+            | Formula::DaysSince(field)
+            | Formula::Exceeds(field, _) => field == name,
+            Formula::Parent { reference, field } => reference == name || field == name,
+            Formula::ChildCount { reference, .. } => reference == name,
+        }
+    }
+}
+
 impl FieldDef {
     /// describe's `calculatedFormula`: null for a roll-up summary (rest.md 2.4).
     pub fn formula_text(&self) -> Option<String> {

@@ -3,6 +3,7 @@
 //! Comes in: the embedded tables (`*.txt`, one line a field) and changes at run time. Goes out: definitions,
 //! found by name in any case. A catalogue never changes: the org swaps in a new one.
 
+mod custom;
 mod describe;
 mod field;
 mod formula;
@@ -13,7 +14,7 @@ mod table;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub use field::{Access, FieldDef, FieldType, PicklistValue};
+pub use field::{Access, FieldDef, FieldType, Former, PicklistValue};
 pub use formula::Formula;
 pub use object::{ChildRelationship, ObjectDef, ObjectFlags, RecordTypeDef, SystemFields};
 pub use rules::{FilterColumn, FilterNeed, ObjectRules, QueryRule, RuleError};
@@ -55,7 +56,7 @@ impl Catalog {
 
     fn relate(&mut self) {
         let mut children: HashMap<String, Vec<ChildRelationship>> = HashMap::new();
-        for object in &self.objects {
+        for object in self.present() {
             for (_, field) in object.visible_fields() {
                 for parent in &field.reference_to {
                     children.entry(parent.to_ascii_lowercase()).or_default().push(ChildRelationship {
@@ -76,8 +77,14 @@ impl Catalog {
         }
     }
 
+    /// All that ever were, removed ones included, by their place.
     pub fn objects(&self) -> &[Arc<ObjectDef>] {
         &self.objects
+    }
+
+    /// Those that are there.
+    pub fn present(&self) -> impl Iterator<Item = &Arc<ObjectDef>> {
+        self.objects.iter().filter(|object| !object.removed)
     }
 
     pub fn object(&self, name: &str) -> Option<&Arc<ObjectDef>> {
@@ -113,6 +120,21 @@ impl Catalog {
         next
     }
 
+    /// A copy with all of these objects changed, by their places; names may be others.
+    pub(crate) fn with_changed(&self, mut change: impl FnMut(usize, &mut ObjectDef) -> bool) -> Catalog {
+        let mut next = self.clone();
+        for (place, object) in next.objects.iter_mut().enumerate() {
+            let mut changed = ObjectDef::clone(object);
+            if change(place, &mut changed) {
+                *object = Arc::new(changed);
+            }
+        }
+        let present = next.objects.iter().enumerate().filter(|(_, object)| !object.removed);
+        next.by_name = present.map(|(place, object)| (object.name.to_ascii_lowercase(), place)).collect();
+        next.relate();
+        next
+    }
+
     /// The newest change of any object; for If-Modified-Since on describeGlobal.
     pub fn last_modified_ms(&self) -> i64 {
         self.objects.iter().map(|object| object.last_modified_ms).max().unwrap_or_default()
@@ -120,7 +142,7 @@ impl Catalog {
 
     /// The answer of describeGlobal.
     pub fn global_json(&self, api_version: &str) -> Json {
-        let sobjects: Vec<Json> = self.objects.iter().map(|object| object.global_json(api_version)).collect();
+        let sobjects: Vec<Json> = self.present().map(|object| object.global_json(api_version)).collect();
         json!({"encoding": "UTF-8", "maxBatchSize": 200, "sobjects": sobjects})
     }
 }

@@ -28,6 +28,10 @@ pub struct ObjectDef {
     pub last_modified_ms: i64,
     /// Default number of generated records.
     pub default_rows: u64,
+    /// Deleted from the org; its place is never given to another.
+    pub removed: bool,
+    /// The name it was made with, if it is called something else now.
+    pub first_name: Option<String>,
     fields: Vec<FieldDef>,
     by_name: HashMap<String, usize>,
     system: SystemFields,
@@ -127,6 +131,8 @@ impl ObjectDef {
             rules: ObjectRules::for_object(&name, flags.queryable, Vec::new()),
             last_modified_ms: 0,
             default_rows: 0,
+            removed: false,
+            first_name: None,
             fields,
             by_name: HashMap::new(),
             system: SystemFields::default(),

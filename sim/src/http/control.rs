@@ -11,8 +11,7 @@ use serde_json::{Value as Json, json};
 
 use super::fault::Rule;
 use super::reply::{Answer, Content};
-use super::{Call, Server, lock, streamed};
-use crate::catalog::{FieldDef, FieldType};
+use super::{Call, Server, lock, setup, streamed};
 use crate::org::{Traffic, TrafficConfig, Transaction};
 
 /// Changes made at a rate, for a bounded time.
@@ -76,17 +75,6 @@ struct SettingsOrder {
     cascade_keeps_stamp: Option<bool>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct FieldOrder {
-    object: String,
-    field: String,
-    /// `add`, `remove`, `hide`, `show`, `retype`.
-    action: String,
-    #[serde(rename = "type")]
-    field_type: Option<String>,
-}
-
 pub(crate) async fn answer(server: &Arc<Server>, call: &Call) -> Response {
     let path: Vec<&str> = call.path.iter().skip(1).map(String::as_str).collect();
     let reply = match (call.method.as_str(), path.as_slice()) {
@@ -141,7 +129,8 @@ pub(crate) async fn answer(server: &Arc<Server>, call: &Call) -> Response {
             Answer::json(&json!({}))
         }
         ("POST", ["settings"]) => settings(server, call),
-        ("POST", ["fields"]) => fields(server, call),
+        ("POST", ["fields"]) => setup::fields(server, call),
+        ("POST", ["objects"]) => setup::objects(server, call),
         ("POST", ["sessions", "expire"]) => {
             lock(&server.logins).expire_all();
             Answer::json(&json!({}))
@@ -343,25 +332,4 @@ fn settings(server: &Server, call: &Call) -> Answer {
         server.org.set_cascade_keeps_stamp(keeps);
     }
     Answer::json(&json!({}))
-}
-
-fn fields(server: &Server, call: &Call) -> Answer {
-    let order: FieldOrder = match serde_json::from_slice(&call.body) {
-        Ok(order) => order,
-        Err(error) => return refused(&error.to_string()),
-    };
-    let field_type = || FieldType::from_name(order.field_type.as_deref().unwrap_or("string"));
-    let (object, field) = (order.object.as_str(), order.field.as_str());
-    let done = match order.action.as_str() {
-        "add" => server.org.add_field(object, FieldDef::new(field, field_type())),
-        "remove" => server.org.remove_field(object, field),
-        "hide" => server.org.hide_field(object, field),
-        "show" => server.org.show_field(object, field),
-        "retype" => server.org.change_field(object, field, |definition| definition.field_type = field_type()),
-        other => return refused(&format!("no field action is called {other}")),
-    };
-    match done {
-        Ok(()) => Answer::json(&json!({})),
-        Err(error) => refused(&error.to_string()),
-    }
 }

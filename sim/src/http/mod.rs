@@ -13,6 +13,7 @@ mod pubsub;
 mod query;
 mod reply;
 mod rest;
+mod setup;
 mod tooling;
 
 use std::collections::BTreeMap;

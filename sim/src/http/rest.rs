@@ -376,8 +376,7 @@ fn record_count(server: &Server, call: &Call) -> Reply {
         .parameter("sObjects")
         .map(|names| names.split(',').map(|name| name.trim().to_ascii_lowercase()).collect());
     let counts: Vec<Json> = catalog
-        .objects()
-        .iter()
+        .present()
         .filter(|object| {
             object.flags.queryable && object.associate_entity_type.is_none() && server.shows(&object.name)
         })

@@ -254,7 +254,7 @@ pub(super) fn event_schema(server: &Server, id: Option<&str>, event: &str) -> Re
 
 /// The change events of describeGlobal that the catalogue does not have itself: one for each capturable object.
 pub(super) fn change_event_objects(catalog: &Catalog) -> impl Iterator<Item = ObjectDef> {
-    let capturable = catalog.objects().iter().filter(|object| is_capturable(object));
+    let capturable = catalog.present().filter(|object| is_capturable(object));
     capturable.filter_map(|object| {
         let name = change_event_of(&object.name);
         catalog.object(&name).is_none().then(|| change_event_object(object, name))

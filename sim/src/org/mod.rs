@@ -8,6 +8,7 @@ pub mod calendar;
 mod clock;
 mod commit;
 mod config;
+mod conversion;
 mod draft;
 mod edits;
 mod feed;

@@ -92,7 +92,8 @@ impl Snapshot {
     /// The record an id belongs to, whatever the object; for polymorphic references.
     pub fn row_of_any_object(&self, id: Id) -> Option<Row> {
         let prefix = id.prefix();
-        let object = self.view.catalog.objects().iter().position(|object| object.id_prefix == prefix)?;
+        let mut objects = self.view.catalog.objects().iter();
+        let object = objects.position(|object| object.id_prefix == prefix && !object.removed)?;
         self.view.row(object, id).filter(|row| row.is_seen(true))
     }
 

@@ -155,6 +155,26 @@ impl Channels {
         self.list().len() != before
     }
 
+    /// The object is called something else: who captures it goes on.
+    pub fn rename(&mut self, old: &str, new: &str) {
+        if let Some(id) = self.standard.remove(old) {
+            self.standard.insert(new.to_owned(), id);
+        }
+        for channel in self.custom.values_mut() {
+            if let Some(member) = channel.members.remove(old) {
+                channel.members.insert(new.to_owned(), member);
+            }
+        }
+    }
+
+    /// The object is no more.
+    pub fn forget(&mut self, object: &str) {
+        self.standard.remove(object);
+        for channel in self.custom.values_mut() {
+            channel.members.remove(object);
+        }
+    }
+
     pub fn channel(&self, name: &str) -> Option<&Channel> {
         self.custom.get(name)
     }

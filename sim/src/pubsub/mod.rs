@@ -240,6 +240,15 @@ impl Events {
         self.faults.poke();
     }
 
+    /// Whether what the topic stands for has been taken out of the org; streams of it are ended.
+    pub fn is_gone(&self, topic: &Topic) -> bool {
+        match topic {
+            Topic::Channel(channel) => lock(&self.channels).channel(channel).is_none(),
+            Topic::Object { object, .. } => self.org.object(object).is_err(),
+            Topic::Standard | Topic::Platform(_) => false,
+        }
+    }
+
     /// Turns what has become visible into events.
     fn drain(&self) {
         let _turn = lock(&self.turn);

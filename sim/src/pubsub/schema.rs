@@ -373,7 +373,8 @@ fn ends_with_part(name: &str, part: &str) -> bool {
 
 /// Fifteen characters, the same for a field as long as it lives.
 pub(crate) fn custom_field_id(object: &ObjectDef, field: &FieldDef) -> String {
-    let number = xxhash_rust::xxh3::xxh3_64(format!("{}.{}", object.name, field.name).as_bytes());
+    let object = object.first_name.as_deref().unwrap_or(&object.name);
+    let number = xxhash_rust::xxh3::xxh3_64(format!("{object}.{}", field.first_name()).as_bytes());
     Id::new(FIELD_PREFIX, number % 1_000_000_000).as_str().get(..15).unwrap_or_default().to_owned()
 }
 

@@ -278,7 +278,7 @@ impl Flow {
             // What comes from here on wakes it again.
             tail.borrow_and_update();
             faults.borrow_and_update();
-            if !self.events.exists(&self.topic) && matches!(self.topic, Topic::Channel(_)) {
+            if self.events.is_gone(&self.topic) {
                 let refusal = refusal::topic_not_found(&self.events.tenant(), &self.name, &self.rpc_id);
                 return end(answers, refusal).await;
             }

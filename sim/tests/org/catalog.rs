@@ -231,3 +231,100 @@ fn an_object_can_be_added_while_the_org_runs() {
     let created = org.commit(one(Change::insert("Late__c", Vec::new()))).unwrap().ids[0];
     assert_eq!(created.sequence(), Some(25));
 }
+
+/// A custom object with one field, and a value in it for each of its records.
+fn with_numbers(
+    values: &[&'static str],
+) -> (std::sync::Arc<sf2kafka_sim::org::Org>, Vec<sf2kafka_sim::org::Id>) {
+    let org = org();
+    let field = FieldDef::new("Code__c", FieldType::String);
+    let object = sf2kafka_sim::catalog::ObjectDef::custom("Parcel__c", *b"a9Z", vec![field]);
+    org.add_object(object, 300).unwrap();
+    let ids = values
+        .iter()
+        .map(|value| {
+            let fields = vec![("Code__c".to_owned(), Value::text(*value))];
+            org.commit(one(Change::insert("Parcel__c", fields))).unwrap().ids[0]
+        })
+        .collect();
+    (org, ids)
+}
+
+#[test]
+fn another_type_takes_the_values_along_as_far_as_it_can_hold_them() {
+    let (org, ids) = with_numbers(&["12.5", "say"]);
+    let before = row(&org, "Parcel__c", ids[0]).unwrap().cursor_ms();
+    org.change_field("Parcel__c", "Code__c", |field| *field = field.clone().retyped(FieldType::Double))
+        .unwrap();
+    assert_eq!(get(&org, "Parcel__c", ids[0], "Code__c"), Value::Double(12.5));
+    assert_eq!(get(&org, "Parcel__c", ids[1], "Code__c"), Value::Null);
+    assert_eq!(row(&org, "Parcel__c", ids[0]).unwrap().cursor_ms(), before, "no stamp moves");
+    let made = org.commit(one(Change::insert("Parcel__c", Vec::new()))).unwrap().ids[0];
+    assert!(matches!(get(&org, "Parcel__c", made, "Code__c"), Value::Double(_) | Value::Null));
+    org.change_field("Parcel__c", "Code__c", |field| *field = field.clone().retyped(FieldType::String))
+        .unwrap();
+    assert_eq!(get(&org, "Parcel__c", ids[0], "Code__c"), Value::text("12.5"));
+}
+
+#[test]
+fn what_is_no_type_changes_no_value() {
+    let (org, _) = with_numbers(&[]);
+    let values = || {
+        let rows = crate::rows(&org, "Parcel__c", false);
+        rows.iter().map(|row| row.get_by_name("Code__c").unwrap()).collect::<Vec<_>>()
+    };
+    let before = values();
+    assert!(before.contains(&Value::Null), "some are empty");
+    org.change_field("Parcel__c", "Code__c", |field| *field = field.clone().with_length(3)).unwrap();
+    org.change_field("Parcel__c", "Code__c", |field| field.nillable = false).unwrap();
+    org.change_field("Parcel__c", "Code__c", |field| field.label = "Other".to_owned()).unwrap();
+    assert_eq!(values(), before);
+    let describe = org.object("Parcel__c").unwrap().describe_json("66.0");
+    let code =
+        describe["fields"].as_array().unwrap().iter().find(|field| field["name"] == "Code__c").unwrap();
+    assert_eq!(
+        (&code["length"], &code["nillable"], &code["label"]),
+        (&3.into(), &false.into(), &"Other".into())
+    );
+    for _ in 0..40 {
+        let made = org.commit(one(Change::insert("Parcel__c", Vec::new()))).unwrap().ids[0];
+        let value = get(&org, "Parcel__c", made, "Code__c");
+        assert!(value.as_str().is_some_and(|text| text.chars().count() <= 3), "{value:?}");
+    }
+}
+
+#[test]
+fn a_renamed_field_keeps_its_values_and_what_others_name_is_not_renamed() {
+    let (org, ids) = with_numbers(&["kept"]);
+    let rest = crate::rows(&org, "Parcel__c", false)[0].get_by_name("Code__c").unwrap();
+    org.rename_field("Parcel__c", "code__C", "Sign__c").unwrap();
+    assert_eq!(get(&org, "Parcel__c", ids[0], "Sign__c"), Value::text("kept"));
+    assert_eq!(crate::rows(&org, "Parcel__c", false)[0].get_by_name("Sign__c").unwrap(), rest);
+    assert!(org.object("Parcel__c").unwrap().field("Code__c").is_none());
+    let needed = org.rename_field("Invoice__c", "Amount__c", "Sum__c");
+    assert!(matches!(needed, Err(EditError::Needed { .. })), "{needed:?}");
+    let standard = org.rename_field("Account", "Industry", "Trade__c");
+    assert!(matches!(standard, Err(EditError::NotCustom(_))), "{standard:?}");
+}
+
+#[test]
+fn a_renamed_object_keeps_its_records_and_a_removed_one_takes_what_belongs_to_it_along() {
+    let org = org();
+    let id = first_id(&org, "Invoice__c");
+    let name = get(&org, "Invoice__c", id, "Name");
+    org.rename_object("Invoice__c", "Bill__c").unwrap();
+    assert_eq!((first_id(&org, "Bill__c"), get(&org, "Bill__c", id, "Name")), (id, name));
+    assert!(org.object("Invoice__c").is_err() && org.object("Invoice__Share").is_err());
+    assert!(!crate::rows(&org, "Bill__Share", false).is_empty());
+    let line = org.object("InvoiceLine__c").unwrap();
+    assert_eq!(line.field("Invoice__c").unwrap().1.reference_to, ["Bill__c"]);
+    let count = get(&org, "Bill__c", id, "Line_Count__c");
+    assert!(count.as_f64().is_some_and(|count| count > 0.0), "{count:?}");
+    assert!(matches!(org.remove_object("Bill__c"), Err(EditError::Needed { .. })), "it has details");
+    org.remove_object("InvoiceLine__c").unwrap();
+    org.remove_object("Bill__c").unwrap();
+    let global = org.catalog().global_json("66.0").to_string();
+    assert!(!global.contains("\"Bill__c\"") && !global.contains("\"Bill__Share\""));
+    assert!(org.snapshot().scan("Bill__c", sf2kafka_sim::org::ScanRange::default()).is_err());
+    assert!(matches!(org.remove_object("Account"), Err(EditError::NotCustom(_))));
+}

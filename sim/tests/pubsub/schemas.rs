@@ -134,6 +134,62 @@ async fn a_changed_object_has_another_schema_and_the_old_one_stays() {
 }
 
 #[tokio::test]
+async fn each_event_has_the_schema_of_its_moment_whatever_becomes_of_a_field() {
+    let bus = Bus::start().await;
+    let client = bus.client().await;
+    let topic = "/data/Invoice__ChangeEvent";
+    let (first, schema) = current(&client, topic).await;
+    let doc = field(&schema, "Reference__c")["doc"].clone();
+    let mut stream = bus.subscribe(topic, 20).await;
+    let id = bus.first_id("Invoice__c");
+    let mut ids = Vec::new();
+    for (field, action, more, cell) in [
+        ("Reference__c", "change", json!({"length": 200}), json!("longer")),
+        ("Reference__c", "rename", json!({"name": "Ref__c"}), json!("renamed")),
+        ("Ref__c", "retype", json!({"type": "double"}), json!(7.5)),
+    ] {
+        let mut order = json!({"object": "Invoice__c", "field": field, "action": action});
+        order.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        bus.control("fields", order).await;
+        let name = if action == "change" { "Reference__c" } else { "Ref__c" };
+        bus.save(json!([{"op": "update", "object": "Invoice__c", "id": id, "fields": {name: cell}}])).await;
+        let event = stream.events(1).await.remove(0);
+        ids.push(event.event.clone().unwrap().schema_id);
+        let event = stream.decode(&event).await;
+        let seen = event.field(name).clone();
+        let wanted = match cell.as_str() {
+            Some(text) => crate::client::text(text),
+            None => apache_avro::types::Value::Double(7.5),
+        };
+        assert_eq!(crate::client::unwrapped(seen), crate::client::unwrapped(wanted), "{action}");
+        assert!(event.named("changedFields").contains(&name.to_owned()));
+    }
+    assert_eq!(ids[0], first, "how long a text may be is not in the schema");
+    assert!(ids[1] != first && ids[2] != ids[1] && ids[2] != first);
+    let (_, renamed) = current(&client, topic).await;
+    let id_of = |doc: &Json| doc.as_str().unwrap().rsplit(':').next().unwrap().to_owned();
+    assert_eq!(id_of(&field(&renamed, "Ref__c")["doc"]), id_of(&doc), "the field's own id stays");
+    assert!(!names(&renamed).contains(&"Reference__c".to_owned()));
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_object_is_removed_or_called_something_else() {
+    let bus = Bus::start().await;
+    let mut old = bus.subscribe("/data/Invoice__ChangeEvent", 5).await;
+    bus.control("objects", json!({"object": "Invoice__c", "action": "rename", "name": "Bill__c"})).await;
+    let status = old.ending().await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::NotFound, "{status}");
+    let mut new = bus.subscribe("/data/Bill__ChangeEvent", 5).await;
+    let id = bus.first_id("Bill__c");
+    bus.save(json!([{"op": "update", "object": "Bill__c", "id": id, "fields": {"Reference__c": "x"}}])).await;
+    assert_eq!(new.decoded(1).await[0].ids(), [id]);
+    bus.control("objects", json!({"object": "InvoiceLine__c", "action": "remove"})).await;
+    bus.control("objects", json!({"object": "Bill__c", "action": "remove"})).await;
+    assert!(new.ending().await.is_err());
+    assert!(bus.client().await.topic("/data/Bill__ChangeEvent").await.is_err());
+}
+
+#[tokio::test]
 async fn channels_of_many_objects_have_no_schema_of_their_own() {
     let bus = Bus::start().await;
     let topic = bus.client().await.topic("/data/ChangeEvents").await.unwrap();

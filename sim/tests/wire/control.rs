@@ -74,6 +74,10 @@ async fn an_order_that_is_not_understood_is_refused() {
         ("settings", r#"{"pagecap": 1}"#),
         ("faults", r#"{"action": "explode"}"#),
         ("fields", r#"{"object": "Account", "field": "X", "action": "paint"}"#),
+        ("fields", r#"{"object": "Account", "field": "Site", "action": "change", "lenght": 3}"#),
+        ("fields", r#"{"object": "Invoice__c", "field": "Terms__c", "action": "rename"}"#),
+        ("objects", r#"{"object": "Parcel", "action": "add"}"#),
+        ("objects", r#"{"object": "Account", "action": "remove"}"#),
         ("transactions", r#"{"changes": [{"op": "what", "object": "Account"}]}"#),
         ("traffic", r#"{"objects": ["Nothing"]}"#),
     ] {
@@ -83,4 +87,45 @@ async fn an_order_that_is_not_understood_is_refused() {
         assert!(answer.json()["error"].is_string());
     }
     assert_eq!(control(&wire, "GET", "nothing").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_job_gives_the_fields_and_values_of_the_moment_it_was_created() {
+    let wire = Wire::with_rows(&[("Invoice__c", 0)]).await;
+    wire.save(json!([{"op": "insert", "object": "Invoice__c", "fields": {"Reference__c": "kept"}}])).await;
+    let query = json!({"operation": "query", "query": "SELECT Reference__c FROM Invoice__c"});
+    let job = wire.post("jobs/query", query.clone()).await.json()["id"].as_str().unwrap().to_owned();
+    let change = |action: &str| json!({"object": "Invoice__c", "field": "Reference__c", "action": action, "name": "Ref__c"});
+    wire.control("fields", change("rename")).await;
+    loop {
+        let state = wire.get(&format!("jobs/query/{job}")).await.json();
+        if state["state"] == "JobComplete" {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let rows = wire.get(&format!("jobs/query/{job}/results")).await.text();
+    assert_eq!(rows, "\"Reference__c\"\n\"kept\"\n");
+    assert_eq!(wire.post("jobs/query", query).await.refusal().1, "INVALID_FIELD");
+    let rows = wire.soql("SELECT Ref__c FROM Invoice__c").await.json();
+    assert_eq!(rows["records"][0]["Ref__c"], "kept");
+}
+
+#[tokio::test]
+async fn an_object_comes_goes_and_is_renamed_for_whoever_asks() {
+    let wire = Wire::start().await;
+    let fields = json!([{"name": "Weight__c", "type": "double", "precision": 8, "scale": 3}]);
+    let add = json!({"object": "Parcel__c", "action": "add", "rows": 12, "fields": fields});
+    wire.control("objects", add).await;
+    let describe = wire.get("sobjects/Parcel__c/describe").await.json();
+    let weight =
+        describe["fields"].as_array().unwrap().iter().find(|field| field["name"] == "Weight__c").unwrap();
+    assert_eq!((&weight["precision"], &weight["scale"]), (&json!(8), &json!(3)));
+    let rows = wire.soql("SELECT Id FROM Parcel__c").await.json();
+    assert_eq!(rows["totalSize"], 12);
+    wire.control("objects", json!({"object": "Parcel__c", "action": "rename", "name": "Packet__c"})).await;
+    assert_eq!(wire.soql("SELECT Id FROM Parcel__c").await.refusal().1, "INVALID_TYPE");
+    assert_eq!(ids(&wire.soql("SELECT Id FROM Packet__c").await.json()["records"]), ids(&rows["records"]));
+    wire.control("objects", json!({"object": "Packet__c", "action": "remove"})).await;
+    assert_eq!(wire.get("sobjects/Packet__c/describe").await.status, 404);
 }

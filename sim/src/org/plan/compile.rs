@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{Compiled, FieldPlan, Kind, NullRate, Plan, Target};
+use super::{Compiled, FieldPlan, Kind, NullRate, Older, Plan, Target};
 use crate::catalog::{Catalog, FieldDef, FieldType, Formula, ObjectDef};
 use crate::org::USER_PREFIX;
 use crate::org::config::OrgConfig;
@@ -51,14 +51,12 @@ impl Context<'_> {
             .all_fields()
             .iter()
             .enumerate()
-            .map(|(at, field)| FieldPlan {
-                salt: mix(salt_of(&field.name)),
-                from_sequence: match known {
+            .map(|(at, field)| {
+                let from_sequence = match known {
                     None => 0,
                     Some(plans) => plans.get(at).map_or(store.next_sequence, |plan| plan.from_sequence),
-                },
-                null_in: null_rate(object, at, field),
-                kind: self.kind(object, store, at, field),
+                };
+                self.field_plan(object, store, at, field, from_sequence)
             })
             .collect();
         let cascading = object
@@ -70,6 +68,30 @@ impl Context<'_> {
             .collect();
         let nobody = Target { object: usize::MAX, prefix: USER_PREFIX, rows: 1 };
         Plan { salt: store.salt, fields, users: self.target("User").unwrap_or(nobody), cascading }
+    }
+
+    fn field_plan(
+        &self,
+        object: &ObjectDef,
+        store: &Store,
+        at: usize,
+        field: &FieldDef,
+        from_sequence: u64,
+    ) -> FieldPlan {
+        let older = field.former.as_ref().map(|former| {
+            Box::new(Older {
+                below: former.below,
+                plan: self.field_plan(object, store, at, &former.field, from_sequence),
+                as_type: field.field_type.clone(),
+            })
+        });
+        FieldPlan {
+            salt: mix(salt_of(&field.name)),
+            from_sequence,
+            null_in: null_rate(object, at, field),
+            kind: self.kind(object, store, at, field),
+            older,
+        }
     }
 
     fn kind(&self, object: &ObjectDef, store: &Store, at: usize, field: &FieldDef) -> Kind {
@@ -265,8 +287,8 @@ impl Context<'_> {
             "Alias" | "CommunityNickname" | "FederationIdentifier" => numbered("user", 1, ""),
             "DurableId" => numbered("06m5g000000", 4, ""),
             _ if field.auto_number => {
-                let letters =
-                    object.name.chars().filter(char::is_ascii_uppercase).take(3).collect::<String>();
+                let name = object.first_name.as_deref().unwrap_or(&object.name);
+                let letters = name.chars().filter(char::is_ascii_uppercase).take(3).collect::<String>();
                 Kind::AutoNumber { before: format!("{letters}-") }
             }
             _ if field.unique || field.external_id => numbered("EXT-", 8, ""),

@@ -9,6 +9,8 @@ mod compile;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::catalog::FieldType;
+use crate::org::conversion::converted;
 use crate::org::generate::{self, Place, below, mix};
 use crate::org::id::Id;
 use crate::org::store::Life;
@@ -33,6 +35,16 @@ struct FieldPlan {
     from_sequence: u64,
     null_in: NullRate,
     kind: Kind,
+    older: Option<Box<Older>>,
+}
+
+/// A field that was changed: records from before keep their values, in today's type.
+#[derive(Clone, Debug)]
+struct Older {
+    below: u64,
+    plan: FieldPlan,
+    /// Today's type.
+    as_type: FieldType,
 }
 
 /// One in how many values is null; zero for never.
@@ -163,7 +175,7 @@ impl Plan {
         if let Some(version) = &row.version
             && let Some(value) = version.value(field)
         {
-            return value.clone();
+            return plan.of_today(value.clone());
         }
         match &plan.kind {
             Kind::Id => Value::Id(row.id()),
@@ -214,7 +226,7 @@ impl Plan {
                         Value::Null
                     };
                 }
-                plan.generate(row)
+                plan.draw(row)
             }
         }
     }
@@ -395,6 +407,22 @@ impl Plan {
 }
 
 impl FieldPlan {
+    /// A kept value in the type that the field has now.
+    fn of_today(&self, value: Value) -> Value {
+        match &self.older {
+            Some(older) => converted(value, &older.as_type),
+            None => value,
+        }
+    }
+
+    /// What the record was drawn with.
+    fn draw(&self, row: &Row) -> Value {
+        match &self.older {
+            Some(older) if row.sequence < older.below => converted(older.plan.draw(row), &older.as_type),
+            _ => self.generate(row),
+        }
+    }
+
     fn generate(&self, row: &Row) -> Value {
         let hash = mix(row.hash ^ self.salt);
         if self.null_in.0 > 0 && (hash >> 32).is_multiple_of(self.null_in.0) {
