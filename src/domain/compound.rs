@@ -4,9 +4,12 @@
 //! object's own field for a part is called. No door gives a compound for this: Bulk refuses them, and an event may
 //! bring single parts; so the record is put together from the cells of the parts, the same at every door.
 
+use serde::{Deserialize, Serialize};
+
 use super::Field;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum CompoundShape {
     Address,
     Location,
@@ -74,7 +77,7 @@ impl CompoundShape {
 }
 
 /// A compound that is published as a record.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compound {
     pub field: Field,
     pub shape: CompoundShape,

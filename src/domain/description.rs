@@ -98,6 +98,7 @@ pub struct ObjectDescription {
     pub label: String,
     pub fields: Vec<Field>,
     /// Published beside the fields and made of them; never read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub compounds: Vec<Compound>,
     /// Index of the key field in `fields` (`Id`).
     pub key: usize,

@@ -34,7 +34,9 @@ impl PinnedDescription {
         let object = pinned.description;
         let cursor = object.cursor.map(|cursor| cursor.0);
         let indices = [Some(object.key), cursor, object.created_date, object.is_deleted];
-        let fits = indices.into_iter().flatten().all(|at| at < object.fields.len());
+        let parts = object.compounds.iter().flat_map(|compound| compound.parts.iter().copied());
+        let fits = indices.into_iter().chain(parts).flatten().all(|at| at < object.fields.len())
+            && object.compounds.iter().all(|one| one.parts.len() == one.shape.parts().len());
         (pinned.version == VERSION && fits && object.unsupported.is_none()).then_some(object)
     }
 }
@@ -88,6 +90,7 @@ mod tests {
                 field("Amount__c", "currency"),
                 field("SystemModstamp", "datetime"),
             ],
+            compounds: Vec::new(),
             key: 0,
             cursor: Some(CursorField(2)),
             created_date: None,

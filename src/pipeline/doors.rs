@@ -59,6 +59,7 @@ impl Written {
             notices: Vec::new(),
             source: Source::Load,
             load_id: None,
+            only: None,
             stream_position: "".into(),
             control: Vec::new(),
         };

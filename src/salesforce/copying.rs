@@ -65,6 +65,7 @@ impl Parents {
             target_name: self.object.into(),
             label: self.object.to_owned(),
             fields: vec![id],
+            compounds: Vec::new(),
             key: 0,
             cursor: None,
             created_date: None,

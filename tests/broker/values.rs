@@ -167,6 +167,7 @@ fn encoded(encoder: &Encoder, object: &Arc<ObjectDescription>, rows: Rows) -> Ve
         notices: Vec::new(),
         source: Source::Load,
         load_id: None,
+        only: None,
         stream_position: "".into(),
         control: Vec::new(),
     };
