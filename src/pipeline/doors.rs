@@ -15,7 +15,7 @@ use proptest::prelude::*;
 
 use self::object::{Made, Seed};
 use self::spelling::Spelled;
-use crate::config::{KeyFormat, OutputSettings};
+use crate::config::{Blobs, Compounds, Decimals, FieldRules, KeyFormat, OutputSettings, ValueRules};
 use crate::domain::{
     Batch, Change, ChangeSequence, FieldKind, ObjectDescription, Operation, RowLayout, Rows, Source, Stamp,
 };
@@ -211,4 +211,26 @@ fn what_does_not_fit_its_type_fits_at_no_door() {
             assert!(values[1].is_ok(), "the record beside it is published");
         }
     }
+}
+
+#[test]
+fn a_recorded_describe_makes_schemas_that_avro_takes_however_values_are_asked_for() {
+    let describe = doors::describe(include_bytes!("../../tests/data/salesforce/describe-Account.json"));
+    let mut texts = std::collections::BTreeSet::new();
+    for decimals in [Decimals::Double, Decimals::Decimal] {
+        for compounds in [Compounds::LeftOut, Compounds::Record] {
+            let values = ValueRules { decimals, compounds, blobs: Blobs::Reference };
+            let rules = FieldRules { values, ..FieldRules::default() };
+            let object = Arc::new(describe.compile(&rules, &[]).unwrap());
+            let lineage = SchemaLineage::merge(None, &object);
+            let text = avro::change_table(&lineage, &OutputSettings::change_table("crm")).unwrap();
+            apache_avro::Schema::parse_str(&text).unwrap();
+            let coordinates = r#""logicalType":"decimal","precision":18,"scale":15"#;
+            assert_eq!(text.contains(coordinates), decimals == Decimals::Decimal);
+            let defined = text.matches(r#""namespace":"salesforce.crm.compound""#).count();
+            assert_eq!(defined, usize::from(compounds == Compounds::Record), "one type for all addresses");
+            texts.insert(text);
+        }
+    }
+    assert_eq!(texts.len(), 4);
 }

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::config::{Blobs, Compounds, Decimals, FieldRules, ValueRules};
-use crate::domain::compound::part_field_name;
+use crate::domain::compound::{Part, part_field_name};
 use crate::domain::decimal::MOST_DIGITS;
 use crate::domain::{Compound, CompoundShape, CursorField, Field, FieldKind, ObjectDescription, name};
 use crate::error::{Error, Kind, Result};
@@ -235,11 +235,15 @@ impl Describe {
     ) -> Vec<Compound> {
         let of = |field: &DescribedField| {
             let shape = CompoundShape::of(&field.kind)?;
-            let place = |part: &str| {
-                let part = self.part(&field.name, part)?;
-                fields.iter().position(|field| field.name == part.name)
+            let place = |of: &Part| {
+                let part = self.part(&field.name, of.field)?;
+                let is_number = |kind| matches!(kind, FieldKind::Double | FieldKind::Decimal);
+                // A coordinate that is published as something else has no place in the record.
+                let fits =
+                    |field: &Field| field.name == part.name && (!of.is_number || is_number(field.kind));
+                fields.iter().position(fits)
             };
-            let parts = shape.parts().iter().map(|part| place(part.field)).collect();
+            let parts = shape.parts().iter().map(place).collect();
             Some(Compound { field: field.as_kind(FieldKind::Compound, (0, 0)), shape, parts })
         };
         let mut compounds: Vec<Compound> = described.filter_map(of).collect();
@@ -718,6 +722,8 @@ mod tests {
             field("Loc__c", "location"),
             field("Loc__Latitude__s", "double"),
             field("Loc__Longitude__s", "double"),
+            field("Text__c", "location"),
+            field("Text__Latitude__s", "string"),
             field("Odd__Lat__c", "location"),
             hidden_by_name,
             field("Settings", "complexvalue"),
@@ -742,6 +748,7 @@ mod tests {
                 "BillingAddress: BillingStreet,,,,,,BillingCountryCode,BillingLatitude,,",
                 "Loc__c: Loc__Latitude__s,Loc__Longitude__s",
                 "Odd__Lat__c: Odd__Lat_Latitude__s,",
+                "Text__c: ,",
             ]
         );
         rules.exclude = ["billingstreet", "Loc__c"].map(str::to_owned).to_vec();
@@ -749,7 +756,8 @@ mod tests {
             compounds(&rules),
             [
                 "BillingAddress: ,,,,,,BillingCountryCode,BillingLatitude,,",
-                "Odd__Lat__c: Odd__Lat_Latitude__s,"
+                "Odd__Lat__c: Odd__Lat_Latitude__s,",
+                "Text__c: ,"
             ]
         );
         rules.include = vec!["BillingAddress".to_owned()];
