@@ -128,15 +128,25 @@ impl EncoderFactory {
         let object = &now.object;
         let (gained, lost) = (now.gained(before), now.lost(before));
         let mut needs = Vec::new();
-        if let (Some(asked), Some(before)) = (&now.asked, &before.asked) {
-            needs = asked.needs(before);
+        if let (Some(asked), Some(asked_before)) = (&now.asked, &before.asked) {
+            needs = asked.needs(asked_before);
+            let again = asked.outputs.keys().filter(|topic| {
+                before.key_ids.contains_key(*topic) && !asked_before.outputs.contains_key(*topic)
+            });
+            for topic in again {
+                tracing::warn!(
+                    object,
+                    topic,
+                    "a topic is written to again: records that were deleted meanwhile stay in it, a new topic has none of them"
+                );
+            }
             if needs.iter().any(|need| need.reason == ReloadReason::FieldRules) {
                 tracing::warn!(
                     object,
                     "other fields are hashed or masked: records that are in the topics already keep their values"
                 );
             }
-            for topic in asked.left_outputs(before) {
+            for topic in asked.left_outputs(asked_before) {
                 tracing::info!(object, topic, "a topic is no longer written to; it keeps what it holds");
             }
         }

@@ -135,7 +135,8 @@ async fn an_output_that_is_added_gets_every_row_and_the_others_get_none_again() 
     stage.save("Account", &stage.ids("Account", 7), "Name", "missed");
     stage.completes().await;
     stage.rewrite("objects: [Account]", &format!("objects: {two}"));
-    stage.completes().await;
+    let words = stage.completes().await;
+    assert!(words.contains("a topic is written to again"), "{words}");
     for topic in ["Account", "Account__ct"] {
         stage.operations(topic).await;
     }

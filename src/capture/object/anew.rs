@@ -40,6 +40,9 @@ impl ObjectCapture {
     /// From here on all records are read again. A load that runs is given up: its query lacks what is needed now.
     pub(super) fn reload(&mut self, need: &Need) {
         let beyond = self.sequencer.sequence().number();
+        // What the first load has not brought yet is in no topic.
+        let outputs = need.outputs.clone().filter(|_| !self.position.is_first_load());
+        let need = &Need { outputs, ..need.clone() };
         let reload = Reload::joined(self.position.reload.take(), need, beyond);
         let (object, reason) = (self.description().name.clone(), need.reason);
         let (fields, outputs) =

@@ -258,6 +258,22 @@ async fn rows_that_only_a_new_topic_lacks_go_to_it_alone_unless_they_may_be_news
 }
 
 #[tokio::test]
+async fn a_topic_that_is_added_before_the_first_load_is_done_gets_no_row_alone() {
+    let mut org = without_field(3_000, |_| settings()).await;
+    org.control("settings", json!({"bulkPageCap": 1_000})).await;
+    while org.stage.published.is_empty() {
+        org.stage.step().await;
+    }
+    org.pass(1);
+    org.stage.restart().await;
+    let topic = vec!["crm.Account__ct".to_owned()];
+    org.stage.capture.load_anew(vec![Need { outputs: Some(topic), ..Need::of(ReloadReason::NewOutput) }]);
+    org.loads_anew().await;
+    assert!(org.stage.published.iter().all(|one| !one.left_out_elsewhere));
+    org.assert_equals_org();
+}
+
+#[tokio::test]
 async fn an_object_whose_rows_were_never_asked_for_is_not_loaded_for_a_field() {
     let mut org = without_field(20, |_| CaptureSettings { initial_load: false, ..settings() }).await;
     org.catch_up().await;
