@@ -29,8 +29,11 @@ const PAGE_ROWS: u64 = 2_000;
 const PAGE_ROWS_OF_TEXTS: u64 = 200;
 /// Names in one question for row counts; who asks for more asks for all.
 const NAMES_PER_COUNT: usize = 100;
-/// Objects without a figure of the org's own that are counted by queries.
-const MOST_COUNTED: usize = 50;
+/// Calls that count objects without a figure of the org's own. Of a start it is worth them: an object that is known to be
+/// small is loaded by one call, another by a job of four.
+const MOST_COUNTS: usize = 50;
+/// Counts under way at once; the client's own bound stands above it.
+const CONCURRENT: usize = 8;
 /// A text area above this is a long text.
 const LONG_TEXT: u32 = 255;
 
@@ -246,9 +249,13 @@ impl Client {
         self.fetch(&call, |reply| total_size(&reply.body)).await
     }
 
-    /// Rows per object, roughly, for progress and plans; objects that cannot be counted are left out, and of those that
-    /// the org has no figure for, all behind the first 50. At most 11 calls.
+    /// Rows per object, roughly, for progress and plans; objects that cannot be counted are left out.
     pub async fn estimate_rows(&self, names: &[&str]) -> Result<BTreeMap<String, u64>> {
+        self.estimate_rows_by(names, MOST_COUNTS).await
+    }
+
+    /// The same; at most so many calls count what the org has no figure for, five objects a call. The rest is left out.
+    pub async fn estimate_rows_by(&self, names: &[&str], calls: usize) -> Result<BTreeMap<String, u64>> {
         #[derive(Deserialize)]
         struct Answer {
             #[serde(rename = "sObjects", default)]
@@ -290,10 +297,12 @@ impl Client {
         }
         // History, feed and share objects are never in that answer.
         let missing: Vec<&str> = names.iter().copied().filter(|name| !counts.contains_key(*name)).collect();
-        // Each five of them are a call: of many, not all are worth it.
-        let missing = missing.get(..MOST_COUNTED).unwrap_or(&missing);
-        for names in missing.chunks(QUERIES_PER_CALL) {
-            counts.extend(self.count_together(names).await?);
+        let groups: Vec<&[&str]> = missing.chunks(QUERIES_PER_CALL).take(calls).collect();
+        for groups in groups.chunks(CONCURRENT) {
+            let asked = groups.iter().map(|names| self.count_together(names));
+            for counted in futures_util::future::join_all(asked).await {
+                counts.extend(counted?);
+            }
         }
         Ok(counts)
     }

@@ -126,7 +126,10 @@ async fn a_signal_commits_what_was_captured_and_ends_with_zero() {
         let misfits = misfits(&of_key(&key), &serde_json::from_slice(&value).unwrap());
         assert_eq!(misfits, [""; 0], "{key}");
     }
-    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), ["budget", "layout", "ledger", "position", "schema"]);
+    assert_eq!(
+        kinds.into_iter().collect::<Vec<_>>(),
+        ["budget", "description", "layout", "ledger", "position", "schema"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

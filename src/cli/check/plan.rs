@@ -18,7 +18,7 @@ use crate::config::{After, Method, Settings};
 use crate::domain::{Position, Stamp, State};
 use crate::pipeline::forecast::{Forecast, describes, forecast};
 use crate::publish;
-use crate::salesforce::{Pace, Purpose};
+use crate::salesforce::{Copying, Pace, Purpose};
 
 #[derive(Debug, Serialize)]
 pub(super) struct Plan {
@@ -221,7 +221,7 @@ fn planned(
             Some(Door::Rest) => "rest",
             None => "none",
         },
-        load_note: rows_to_load(object, stands).1,
+        load_note: rows_to_load(object, stands).1.or_else(|| by_parents(&chosen.name)),
         rows: chosen.estimate,
         rows_to_load: load.rows,
         bytes_to_load: load.bytes,
@@ -236,6 +236,12 @@ fn planned(
             .map(|output| output.topic_for(&settings.name, target))
             .collect(),
     }
+}
+
+/// What no number of rows tells: the forecast is for pages of rows.
+fn by_parents(object: &str) -> Option<String> {
+    let of = Copying::of(object).parents()?;
+    Some(format!("read by the ids of {}: two calls for each {} of them", of.object, of.at_once))
 }
 
 fn by_purpose(costs: &Costs) -> ByPurpose {
