@@ -88,6 +88,7 @@ fn batch(object: &Arc<ObjectDescription>) -> Batch {
         notices: Vec::new(),
         rows,
         source: Source::Load,
+        only: None,
         load_id: Some("20260519083000-1".into()),
         stream_position: "7505g00000AbCdEAAV/MTAwMDA".into(),
         control: Vec::new(),

@@ -233,7 +233,9 @@ impl Sequencer {
             None => at,
         };
         let operation = match newest {
-            Some(newest) if newest.kind == Kind::Live && newest.hash == hash => {
+            Some(newest)
+                if newest.kind == Kind::Live && newest.hash == hash && !self.is_due_again(&newest) =>
+            {
                 out.repeated += 1;
                 return Ok(false);
             }

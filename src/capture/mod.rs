@@ -21,5 +21,5 @@ mod window;
 
 pub use deletions::asks_for_deletions;
 pub use live::LiveSettings;
-pub use object::{CaptureSettings, ObjectCapture, Step};
+pub use object::{CaptureSettings, DESCRIPTIONS_A_DAY, ObjectCapture, Step};
 pub use platform_event::{EventCapture, EventStep};

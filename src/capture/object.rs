@@ -5,6 +5,7 @@
 //! nothing that was not handed over: the next call goes on from the last batch. State in memory runs ahead of what is
 //! committed; whoever loses a transaction must drop this value and restore a new one.
 
+mod anew;
 mod loading;
 mod polling;
 mod stream;
@@ -25,7 +26,7 @@ use super::sequencer::{Sequenced, Sequencer};
 use crate::config::{FieldRules, Method, PollSettings};
 use crate::domain::position::VERSION;
 use crate::domain::{
-    Batch, Capture, ControlRecord, Notice, ObjectDescription, Position, ReplayId, Source, Stamp, State,
+    Batch, Capture, ControlRecord, Need, Notice, ObjectDescription, Position, ReplayId, Source, Stamp, State,
 };
 use crate::error::{Kind, Reaction};
 use crate::salesforce::bulk::{self, Job};
@@ -37,7 +38,7 @@ pub(super) const REST_LOAD_ROWS: u64 = 2_000;
 /// After as many failed jobs in a row the object is read by REST.
 const MOST_FAILED_JOBS: u32 = 3;
 /// How often the org is asked whether descriptions have changed: every ten minutes.
-pub(super) const DESCRIPTIONS_A_DAY: u32 = 144;
+pub const DESCRIPTIONS_A_DAY: u32 = 144;
 /// A first window from so short a time ago is taken to be small.
 const NEAR: Duration = Duration::from_secs(60 * 60);
 
@@ -117,7 +118,8 @@ pub struct ObjectCapture {
     pages: u32,
     /// Held while the object is followed.
     seat: Option<Seat>,
-    finished_job: Option<Job>,
+    /// To be taken away in Salesforce once what they were for is committed.
+    finished_jobs: Vec<Job>,
     live: Option<Live>,
     /// Behind what was handed over of the stream.
     stream_position: Option<ReplayId>,
@@ -126,6 +128,9 @@ pub struct ObjectCapture {
     load_page: Option<Held<LoadPage>>,
     poll_page: Option<Held<PollPage>>,
     notices: Vec<Notice>,
+    /// Reasons to load everything once more that no batch tells of yet.
+    needs: Vec<Need>,
+    pinned_fields: Vec<String>,
 }
 
 impl ObjectCapture {
@@ -141,7 +146,9 @@ impl ObjectCapture {
         let now = Instant::now();
         let deletions = Deletions::new(&object, &settings.poll);
         let position = position.unwrap_or_else(|| Position::new(&object.name));
-        let sequencer = Sequencer::new(object, ledger, position.change_seq);
+        let pinned_fields = object.fields.iter().map(|field| field.name.clone()).collect();
+        let mut sequencer = Sequencer::new(object, ledger, position.change_seq);
+        sequencer.beyond = position.reload.as_ref().map_or(0, |reload| reload.beyond);
         Self {
             client: client.for_purpose(Purpose::Poll),
             settings,
@@ -164,13 +171,15 @@ impl ObjectCapture {
             small: false,
             pages: 0,
             seat: None,
-            finished_job: None,
+            finished_jobs: Vec::new(),
             live: None,
             stream_position: None,
             repair: None,
             load_page: None,
             poll_page: None,
             notices: Vec::new(),
+            needs: Vec::new(),
+            pinned_fields,
         }
     }
 
@@ -192,6 +201,11 @@ impl ObjectCapture {
         self.sequencer.ledger.len()
     }
 
+    /// The fields of the schema so far, whose order stays: that of a description is part of what content hashes say.
+    pub fn set_pinned_fields(&mut self, names: Vec<String>) {
+        self.pinned_fields = names;
+    }
+
     /// Registry ids, to stand in the position from the next batch on.
     pub fn set_schema_ids(&mut self, ids: serde_json::Map<String, serde_json::Value>) {
         self.position.schema_ids = ids;
@@ -202,6 +216,7 @@ impl ObjectCapture {
         if !self.started {
             self.start().await?;
         }
+        self.take_needs();
         loop {
             // What waits of the stream is meant by the description that it was read with.
             if self.describe_due && self.live.as_ref().is_none_or(Live::is_empty) {
@@ -261,10 +276,10 @@ impl ObjectCapture {
 
     /// Called once all batches so far are committed: removes what is no longer needed in Salesforce.
     pub async fn after_commit(&mut self) {
-        if let Some(job) = self.finished_job.take()
-            && let Err(error) = bulk::delete(&self.load_client(), &job).await
-        {
-            tracing::debug!(object = %self.description().name, %error, "finished job not deleted");
+        for job in std::mem::take(&mut self.finished_jobs) {
+            if let Err(error) = bulk::delete(&self.load_client(), &job).await {
+                tracing::debug!(object = %self.description().name, %error, "finished job not deleted");
+            }
         }
     }
 
@@ -283,7 +298,7 @@ impl ObjectCapture {
         let since = self.last_modified.clone().filter(|_| !self.describe_anew);
         let describe = client.describe(&object.name, since.as_deref()).await?;
         let described = match &describe {
-            Some(describe) => Some(compile(describe, &self.settings.fields, &object)?),
+            Some(describe) => Some(compile(describe, &self.settings.fields, &self.pinned_fields)?),
             None => None,
         };
         self.metadata = metadata;
@@ -442,6 +457,7 @@ impl ObjectCapture {
             notices: std::mem::take(&mut self.notices),
             source,
             load_id,
+            only: None,
             stream_position: at.into(),
             control: self.control_records(),
         }
@@ -457,6 +473,7 @@ impl ObjectCapture {
             notices: std::mem::take(&mut self.notices),
             source: Source::Load,
             load_id: None,
+            only: None,
             stream_position: "".into(),
             control: self.control_records(),
         }
@@ -474,9 +491,8 @@ impl ObjectCapture {
 }
 
 /// The description that a describe makes, with the known fields in their places.
-fn compile(describe: &Describe, rules: &FieldRules, known: &ObjectDescription) -> Result<ObjectDescription> {
-    let pinned: Vec<String> = known.fields.iter().map(|field| field.name.clone()).collect();
-    let described = describe.compile(rules, &pinned)?;
+fn compile(describe: &Describe, rules: &FieldRules, pinned: &[String]) -> Result<ObjectDescription> {
+    let described = describe.compile(rules, pinned)?;
     match &described.unsupported {
         Some(reason) => {
             Err(Error::new(Kind::ObjectUnsupported, format!("object {}: {reason}", described.name)))

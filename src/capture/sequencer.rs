@@ -6,13 +6,15 @@
 //! The rule for a polled row, by what the ledger holds as the newest of its id:
 //! - nothing: a deleted row is a delete; a row created within the ledger's reach is an insert (had it been
 //!   published before, its entry would be here); any other is an update.
-//! - a deletion: a deleted row is the same deletion again; a row that is back is an insert, unless it is older than
-//!   the row that the deletion was published from.
+//! - a deletion: a deleted row is the same deletion again, unless it was saved since: then it was back in between, unseen,
+//!   and is deleted once more; a row that is back is an insert, unless it is older than the row that the deletion was
+//!   published from.
 //! - a live row: older stamps are stale, the same stamp with the same content is a repeat, everything else is an
 //!   update or a delete (two saves within one second share a stamp, but not their content).
 //!
 //! A loaded row is dropped if something of its id, and not older, was published: a change that was followed beside
-//! the load, or the row itself in an earlier attempt.
+//! the load, or the row itself in an earlier attempt. Where everything is loaded anew only what was published since that was
+//! decided counts; a row that is older than what was published before is read again by its id.
 //!
 //! Change events come in the order of their commits, so that among themselves only a repetition is dropped. Against a row
 //! that was read (a load, a poll, a repair) the row wins if it is younger; if nobody can tell, the record is read again.
@@ -34,6 +36,8 @@ const NO_ROW: u64 = 0;
 pub struct Sequencer {
     pub(super) object: Arc<ObjectDescription>,
     pub ledger: Ledger,
+    /// While everything is loaded anew: what was published up to this number does not count as loaded. 0: all counts.
+    pub(super) beyond: u64,
     pub(super) sequence: ChangeSequence,
 }
 
@@ -87,7 +91,7 @@ enum Decision {
 
 impl Sequencer {
     pub fn new(object: Arc<ObjectDescription>, ledger: Ledger, sequence: ChangeSequence) -> Self {
-        Self { object, ledger, sequence }
+        Self { object, ledger, beyond: 0, sequence }
     }
 
     pub fn object(&self) -> &Arc<ObjectDescription> {
@@ -116,6 +120,7 @@ impl Sequencer {
         for (row, (id, stamp)) in out.rows.iter().zip(keys) {
             if let Some(newest) = self.ledger.newest(&id)
                 && newest.stamp >= stamp
+                && !(newest.stamp == stamp && self.is_due_again(&newest))
             {
                 // Within one second nobody can tell which is younger; the polls up to the load's end read it again.
                 if newest.stamp > stamp {
@@ -179,6 +184,10 @@ impl Sequencer {
             return Decision::Publish(if is_new { Operation::Insert } else { Operation::Update });
         };
         match (newest.kind, deleted) {
+            // What getDeleted names has a time of its own: a row of the same deletion can bear a younger one.
+            (Kind::Deleted, true) if newest.hash != NO_ROW && stamp > newest.stamp => {
+                Decision::Publish(Operation::Delete)
+            }
             (Kind::Deleted, true) => Decision::Repeated,
             // getDeleted was asked before this row was read: it is back, though its stamp may not have moved.
             (Kind::Deleted, false) if newest.hash == NO_ROW => Decision::Publish(Operation::Insert),
@@ -211,11 +220,14 @@ impl Sequencer {
         let Some(cursor) = self.object.cursor else { return Ok(Vec::new()) };
         let mut unclear = Vec::new();
         for (row, (id, stamp)) in rows.iter().zip(self.keys(rows, Some(cursor), Stamp::default())?) {
-            let Some(newest) = self.ledger.newest(&id).filter(|newest| newest.event != 0) else { continue };
+            let Some(newest) = self.ledger.newest(&id) else { continue };
             if reread.contains(&id) {
                 continue;
             }
             let is_unclear = match reading {
+                // Loaded anew, and older than what was published before: by the stamp of a commit, or from a replica that lags.
+                None if self.is_due_again(&newest) => newest.stamp > stamp,
+                _ if newest.event == 0 => false,
                 None => newest.kind == Kind::Live && newest.hash == UNKNOWN && newest.stamp >= stamp,
                 Some(reading) => {
                     let deleted = self.object.is_deleted.and_then(|field| row.value(field)) == Some(b"true");
@@ -228,6 +240,11 @@ impl Sequencer {
             }
         }
         Ok(unclear)
+    }
+
+    /// Whether what was published of a record lacks what everything is loaded anew for.
+    pub(super) fn is_due_again(&self, newest: &Entry) -> bool {
+        self.beyond > 0 && newest.number <= self.beyond
     }
 
     /// The stamp of the row that was published of a live record, if it was read.
@@ -500,6 +517,31 @@ mod tests {
         assert_eq!(reader.deleted(T2), "D");
         assert_eq!(reader.poll(&[row(T1, OLD, "true", "a")]), "");
         assert_eq!(reader.deleted(T2), "");
+    }
+
+    #[test]
+    fn a_row_that_was_back_unseen_and_is_deleted_again_is_another_deletion() {
+        let mut reader = Reader::new();
+        assert_eq!(reader.poll(&[row(T1, OLD, "true", "a")]), "D");
+        assert_eq!(reader.poll(&[row(T3, OLD, "true", "a")]), "D");
+        assert_eq!(reader.poll(&[row(T3, OLD, "true", "a")]), "");
+        assert_eq!(reader.poll(&[row(T1, OLD, "true", "a")]), "", "nothing steps back");
+
+        // An event gives the moment of the commit, which is no earlier than the save.
+        let id = RecordId::new(ID.as_bytes()).unwrap();
+        let stamp = Stamp::parse(T2.as_bytes()).unwrap();
+        let hash = super::super::ledger::DELETED_BY_EVENT;
+        let mut reader = Reader::new();
+        let entry = Entry { kind: Kind::Deleted, stamp, hash, number: 1, event: 9 };
+        reader.sequencer.ledger.enter(id, entry);
+        assert_eq!(reader.poll(&[row(T1, OLD, "true", "a")]), "");
+        assert_eq!(reader.poll(&[row(T2, OLD, "true", "a")]), "");
+        assert_eq!(reader.poll(&[row(T3, OLD, "true", "a")]), "D");
+
+        // Of what getDeleted named nobody knows the row's stamp.
+        let mut reader = Reader::new();
+        assert_eq!(reader.deleted(T1), "D");
+        assert_eq!(reader.poll(&[row(T3, OLD, "true", "a")]), "");
     }
 
     #[test]

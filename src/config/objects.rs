@@ -11,8 +11,8 @@ use globset::Glob;
 use super::reader::{Context, Section, Text, near};
 use super::tree::{Place, Value};
 use super::{
-    After, CaptureChoice, EnvelopeKind, FieldRules, KeyFormat, Method, ObjectSettings, OutputSettings,
-    PollSettings, Settings,
+    After, CaptureChoice, EnvelopeKind, FieldRules, KeyFormat, Method, ObjectSettings, OnNewField,
+    OutputSettings, PollSettings, Settings,
 };
 use crate::domain::name::{is_avro_name, target_object};
 
@@ -137,7 +137,10 @@ fn rules(section: &Section<'_>, pipeline: &str, base: ObjectSettings) -> ObjectS
     let refetch_wait = section.duration("refetch_wait", Duration::ZERO..=SECOND * 60);
     section.choice("state", &[("none", Some(())), ("fingerprint", None), ("full", None)]);
     section.choice("formulas", &[("ignore", Some(())), ("compare", None), ("follow", None)]);
-    section.choice("on_new_field", &[("ignore", Some(())), ("backfill", None)]);
+    let on_new_field = section.choice(
+        "on_new_field",
+        &[("backfill", Some(OnNewField::Backfill)), ("ignore", Some(OnNewField::Ignore))],
+    );
     section.choice("decimals", &[("double", Some(())), ("decimal", None)]);
     let poll = poll(section.section("poll"), base.poll);
     let outputs = outputs(section, pipeline).unwrap_or(base.outputs);
@@ -156,6 +159,7 @@ fn rules(section: &Section<'_>, pipeline: &str, base: ObjectSettings) -> ObjectS
         capture: capture.unwrap_or(base.capture),
         after: after.unwrap_or(base.after),
         refetch_wait: refetch_wait.unwrap_or(base.refetch_wait),
+        on_new_field: on_new_field.unwrap_or(base.on_new_field),
         poll,
         outputs,
         fields: base.fields,

@@ -285,6 +285,15 @@ pub enum After {
     ChangedOnly,
 }
 
+/// What becomes of records from before, when a field comes that they have values for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnNewField {
+    /// The object is loaded anew, beside its changes.
+    Backfill,
+    /// They get it with their next change.
+    Ignore,
+}
+
 #[derive(Clone, Debug)]
 pub struct ObjectSettings {
     /// API name or glob.
@@ -300,6 +309,8 @@ pub struct ObjectSettings {
     pub after: After,
     /// How long partial events wait for company before their records are read; default 1 s.
     pub refetch_wait: Duration,
+    /// Default backfill.
+    pub on_new_field: OnNewField,
     pub poll: PollSettings,
     pub outputs: Vec<OutputSettings>,
     pub fields: FieldRules,
@@ -316,6 +327,7 @@ impl ObjectSettings {
             capture: CaptureChoice::Auto,
             after: After::Full,
             refetch_wait: Duration::from_secs(1),
+            on_new_field: OnNewField::Backfill,
             poll: PollSettings::default(),
             outputs: vec![OutputSettings::change_table(pipeline)],
             fields: FieldRules::default(),

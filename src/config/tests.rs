@@ -171,7 +171,6 @@ fn what_a_later_version_brings_is_refused_by_name_and_never_ignored() {
         "defaults: { method: reload }",
         "defaults: { compare: '0 3 * * *' }",
         "defaults: { formulas: follow }",
-        "defaults: { on_new_field: backfill }",
         "defaults: { outputs: [ { envelope: upsert } ] }",
         "defaults: { outputs: [ { envelope: change-table, format: json } ] }",
     ] {
@@ -227,9 +226,16 @@ fn platform_events_are_named_one_by_one_and_may_stand_alone() {
 #[test]
 fn what_means_the_same_as_this_version_does_is_taken() {
     let settings = with(
-        "naming: { fields: keep }\ndefaults: { method: cdc, capture: auto, after: full, state: none, formulas: ignore, on_new_field: ignore, decimals: double }\n",
+        "naming: { fields: keep }\ndefaults: { method: cdc, capture: auto, after: full, state: none, formulas: ignore, on_new_field: backfill, decimals: double }\n",
     );
     settings.unwrap();
+}
+
+#[test]
+fn rows_from_before_a_new_field_are_read_for_it_unless_somebody_says_otherwise() {
+    let of = |more: &str| with(more).unwrap().objects[0].on_new_field;
+    assert_eq!(of(""), OnNewField::Backfill);
+    assert_eq!(of("defaults: { on_new_field: ignore }\n"), OnNewField::Ignore);
 }
 
 #[test]

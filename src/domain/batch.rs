@@ -5,13 +5,27 @@
 
 use std::sync::Arc;
 
-use super::{Change, Detail, Notice, ObjectDescription, Rows, Source};
+use super::{Change, Detail, Notice, ObjectDescription, Rows, Source, Stamp};
 
 /// A record of the control topic: its key, and its value or a tombstone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlRecord {
     pub key: String,
     pub value: Option<Vec<u8>>,
+}
+
+/// Loaded rows that single topics lack: the others hold them already, but for those that may have changed since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Only {
+    pub topics: Arc<[String]>,
+    /// Rows with an older stamp go to these topics alone.
+    pub before: Stamp,
+}
+
+impl Only {
+    pub fn leaves_out(&self, topic: &str, change: &Change) -> bool {
+        change.timestamp < self.before && !self.topics.iter().any(|only| only == topic)
+    }
 }
 
 #[derive(Debug)]
@@ -23,6 +37,8 @@ pub struct Batch {
     pub details: Vec<Detail>,
     pub source: Source,
     pub load_id: Option<Arc<str>>,
+    /// None: for all topics of the object.
+    pub only: Option<Only>,
     /// `header__stream_position`: the cursor of the poll or load.
     pub stream_position: Arc<str>,
     /// What is to be told when this is committed.

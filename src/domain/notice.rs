@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::Stamp;
+use super::{Reload, ReloadReason, Stamp};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
@@ -26,8 +26,10 @@ pub enum NoticeKind {
     /// Platform events cannot be read again: those from this moment on (if one is known) that the bus no longer keeps
     /// are not in the topic.
     EventsMissed { reason: &'static str, from: Option<Stamp> },
-    /// All records are read again, under a new load id.
-    ReloadBegun { reason: &'static str },
+    /// All records are read again, under a new load id: what for by now, and why once more.
+    ReloadBegun { reason: ReloadReason, reload: Reload },
+    /// They are, by this load.
+    ReloadDone { reload: Reload, load: String, rows: u64 },
 }
 
 impl NoticeKind {
@@ -38,19 +40,32 @@ impl NoticeKind {
             Self::RecordsReread { .. } => "records-reread",
             Self::EventsMissed { .. } => "events-missed",
             Self::ReloadBegun { .. } => "reload-begun",
+            Self::ReloadDone { .. } => "reload-done",
         }
     }
 
     /// For `sf2kafka_gaps_total`; none: it is no gap, or was counted when it was found.
     pub fn gap(&self) -> Option<&'static str> {
         match self {
-            Self::GapFound { reason, .. }
-            | Self::EventsMissed { reason, .. }
-            | Self::ReloadBegun { reason } => Some(reason),
+            Self::GapFound { reason, .. } | Self::EventsMissed { reason, .. } => Some(reason),
+            // No stream told of what changed; other reasons are no hole in what was captured.
+            Self::ReloadBegun { reason: ReloadReason::AllRecords, .. } => Some("all-records"),
             Self::RecordsReread { .. } => Some("event"),
-            Self::GapRepaired { .. } => None,
+            Self::GapRepaired { .. } | Self::ReloadBegun { .. } | Self::ReloadDone { .. } => None,
         }
     }
+}
+
+/// What a load is for, as its position says it.
+fn told(reload: &Reload) -> serde_json::Value {
+    let mut told = json!({ "reasons": reload.reasons });
+    if !reload.fields.is_empty() {
+        told["fields"] = json!(reload.fields);
+    }
+    if let Some(outputs) = &reload.outputs {
+        told["outputs"] = json!(outputs);
+    }
+    told
 }
 
 impl Notice {
@@ -71,7 +86,16 @@ impl Notice {
                 json!({ "reason": reason, "from": from.map(|from| from.to_string()) })
             }
             NoticeKind::RecordsReread { records } => json!({ "records": records }),
-            NoticeKind::ReloadBegun { reason } => json!({ "reason": reason }),
+            NoticeKind::ReloadBegun { reason, reload } => {
+                let mut more = told(reload);
+                more["reason"] = reason.word().into();
+                more
+            }
+            NoticeKind::ReloadDone { reload, load, rows } => {
+                let mut more = told(reload);
+                (more["load"], more["rows"]) = (load.as_str().into(), (*rows).into());
+                more
+            }
         };
         if let (Some(value), Some(more)) = (value.as_object_mut(), more.as_object()) {
             value.extend(more.clone());
@@ -83,6 +107,22 @@ impl Notice {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Need;
+
+    #[test]
+    fn a_load_anew_says_what_for_and_when_it_is_done() {
+        let at = Stamp::parse(b"2026-05-19T08:30:00Z").unwrap();
+        let need = Need { fields: vec!["Region__c".to_owned()], ..Need::of(ReloadReason::NewField) };
+        let reload = Reload::joined(None, &need, 7);
+        let begun = NoticeKind::ReloadBegun { reason: need.reason, reload: reload.clone() };
+        assert_eq!(begun.gap(), None);
+        let text = |kind| String::from_utf8(Notice { object: "Account".into(), kind }.encode(at)).unwrap();
+        assert!(
+            text(begun).ends_with(r#""reasons":["new-field"],"fields":["Region__c"],"reason":"new-field"}"#)
+        );
+        let done = NoticeKind::ReloadDone { reload, load: "Account-1".to_owned(), rows: 9 };
+        assert!(text(done).ends_with(r#""fields":["Region__c"],"load":"Account-1","rows":9}"#));
+    }
 
     #[test]
     fn a_notice_says_what_where_and_why() {

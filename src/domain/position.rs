@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ChangeSequence, ReplayId, Stamp};
+use super::{ChangeSequence, Reload, ReplayId, Stamp};
 
 pub const VERSION: u32 = 1;
 
@@ -79,6 +79,9 @@ pub struct Position {
     pub committed_to: Option<Stamp>,
     #[serde(default)]
     pub load: Option<LoadPosition>,
+    /// Everything is loaded once more, beside what is followed; until that load is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload: Option<Reload>,
     pub change_seq: ChangeSequence,
     /// Registry ids in use, by output topic.
     #[serde(default)]
@@ -105,6 +108,7 @@ impl Position {
             deleted_to: None,
             committed_to: None,
             load: None,
+            reload: None,
             change_seq: ChangeSequence::default(),
             schema_ids: serde_json::Map::new(),
             error: None,
@@ -117,6 +121,11 @@ impl Position {
         self.cursor = Some(cursor);
         self.floor = Some(floor);
         self.deleted_to = Some(cursor);
+    }
+
+    /// Whether the object was never complete so far: a load that comes later only adds to what is there.
+    pub fn is_first_load(&self) -> bool {
+        self.state == State::Loading && self.committed_to.is_none()
     }
 
     /// From here on changes can still come, or must be read again: the ledger holds what was published since, and of

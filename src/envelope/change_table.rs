@@ -318,6 +318,7 @@ mod tests {
             details: Vec::new(),
             notices: Vec::new(),
             source: Source::Load,
+            only: None,
             load_id: Some("load-1".into()),
             stream_position: "job/locator".into(),
             control: Vec::new(),

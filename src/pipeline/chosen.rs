@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{CaptureChoice, Method, ObjectSettings, Settings};
+use crate::config::{CaptureChoice, Method, ObjectSettings, Settings, is_glob};
 use crate::domain::name::target_object;
 use crate::error::Kind;
+use crate::salesforce::discover::Choice;
 use crate::salesforce::pubsub::PubSub;
-use crate::salesforce::{Client, Purpose, discover};
+use crate::salesforce::{Client, ObjectSummary, Purpose, discover};
 use crate::{Error, Result};
 
 /// How long a start may wait to learn what is switched on for Change Data Capture.
@@ -38,7 +39,6 @@ pub async fn choose(client: &Client, settings: &Settings) -> Result<Vec<Chosen>>
     let client = client.for_purpose(Purpose::Describe);
     let org = client.describe_global().await?;
     let wanted: Vec<&str> = settings.objects.iter().map(|object| object.name.as_str()).collect();
-    let mut chosen = Vec::new();
     let choices =
         discover::choose(&org, &wanted, &settings.exclude).map_err(|error| match discover::first_unknown(
             &org, &wanted,
@@ -46,6 +46,36 @@ pub async fn choose(client: &Client, settings: &Settings) -> Result<Vec<Chosen>>
             Some(entry) => settings.at_entry(entry, error),
             None => error,
         })?;
+    let mut chosen = capturable(choices, settings)?;
+    if chosen.is_empty() {
+        return Err(Error::new(Kind::ConfigInvalid, "no object of the org matches `objects`")
+            .hint("`sf2kafka discover -c FILE` lists what the org has"));
+    }
+    refuse_shared_topics(settings, &chosen)?;
+    count_rows(&client, &mut chosen).await;
+    Ok(chosen)
+}
+
+/// The objects of this list that are to run, however many there are: names that the org does not have (any more) choose
+/// nothing.
+pub fn select(org: &[ObjectSummary], settings: &Settings) -> Result<Vec<Chosen>> {
+    let has = |name: &str| org.iter().any(|object| object.name.eq_ignore_ascii_case(name));
+    let entries = settings.objects.iter().enumerate();
+    let (places, wanted): (Vec<usize>, Vec<&str>) = entries
+        .map(|(place, object)| (place, object.name.as_str()))
+        .filter(|(_, name)| is_glob(name) || has(name))
+        .unzip();
+    let mut choices = discover::choose(org, &wanted, &settings.exclude)?;
+    for choice in &mut choices {
+        choice.wanted = places.get(choice.wanted).copied().unwrap_or(choice.wanted);
+    }
+    // What cannot be captured by name was refused at the start, or has become so: no reason to refuse the others.
+    choices.retain(|choice| !(choice.by_name && choice.obstacle.is_some()));
+    capturable(choices, settings)
+}
+
+fn capturable(choices: Vec<Choice>, settings: &Settings) -> Result<Vec<Chosen>> {
+    let mut chosen = Vec::new();
     for choice in choices {
         match choice.obstacle {
             Some(obstacle) if choice.by_name => {
@@ -67,24 +97,22 @@ pub async fn choose(client: &Client, settings: &Settings) -> Result<Vec<Chosen>>
             }
         }
     }
-    if chosen.is_empty() {
-        return Err(Error::new(Kind::ConfigInvalid, "no object of the org matches `objects`")
-            .hint("`sf2kafka discover -c FILE` lists what the org has"));
-    }
-    refuse_shared_topics(settings, &chosen)?;
+    Ok(chosen)
+}
+
+/// A figure for progress and for the choice between REST and Bulk; nothing fails for want of it.
+pub async fn count_rows(client: &Client, chosen: &mut [Chosen]) {
     let names: Vec<&str> = chosen.iter().map(|object| &*object.name).collect();
-    // A figure for progress and for the choice between REST and Bulk; nothing fails for want of it.
-    let estimates = match client.estimate_rows(&names).await {
+    let estimates = match client.for_purpose(Purpose::Describe).estimate_rows(&names).await {
         Ok(estimates) => estimates,
         Err(error) => {
             tracing::info!(%error, "the org's row counts are not known");
             BTreeMap::new()
         }
     };
-    for object in &mut chosen {
+    for object in chosen {
         object.estimate = estimates.get(&*object.name).copied();
     }
-    Ok(chosen)
 }
 
 /// Decides who is followed by subscription: whoever must, and with `auto` whoever the org has switched on. A run that

@@ -1,17 +1,17 @@
 //! Encoders of an object: lineage, schemas, registry ids and plans, made anew when the object looks different.
 //!
-//! Comes in: descriptions. Goes out: encoders by output, and the control record that pins the lineage. The record must
-//! go with the first batch that is written by it.
+//! Comes in: descriptions. Goes out: encoders by output, the control record that pins the lineage, and what must be loaded
+//! because fields came or the configuration changed. Record and needs must go with the first batch that is written by them.
 
 use std::sync::Arc;
 
 use super::chosen::Chosen;
 use super::opening::schema_key;
-use crate::config::{KeyFormat, OutputSettings, Settings};
-use crate::domain::{ControlRecord, ObjectDescription};
+use crate::config::{KeyFormat, ObjectSettings, OnNewField, Settings};
+use crate::domain::{ControlRecord, Need, ObjectDescription, ReloadReason};
 use crate::envelope::{Encoder, SchemaIds};
 use crate::error::Kind;
-use crate::schema::{Registry, SchemaLineage, Subject, avro};
+use crate::schema::{Asked, Registry, SchemaLineage, Subject, avro};
 use crate::{Error, Result};
 
 #[derive(Debug)]
@@ -43,11 +43,12 @@ impl ObjectEncoders {
 
 pub struct EncoderFactory {
     pipeline: String,
-    outputs: Vec<OutputSettings>,
+    settings: ObjectSettings,
     registry: Registry,
     lineage: Option<SchemaLineage>,
     /// The pinned record, if it has to be written.
     record: Option<ControlRecord>,
+    needs: Vec<Need>,
 }
 
 impl EncoderFactory {
@@ -68,10 +69,11 @@ impl EncoderFactory {
         })?;
         Ok(Self {
             pipeline: settings.name.clone(),
-            outputs: object.settings.outputs.clone(),
+            settings: object.settings.clone(),
             registry: registry.clone(),
             lineage,
             record: None,
+            needs: Vec::new(),
         })
     }
 
@@ -84,7 +86,7 @@ impl EncoderFactory {
     pub async fn make(&mut self, object: &Arc<ObjectDescription>) -> Result<ObjectEncoders> {
         let mut lineage = SchemaLineage::merge(self.lineage.as_ref(), object);
         let mut outputs = Vec::new();
-        for output in &self.outputs {
+        for output in &self.settings.outputs {
             let topic = output.topic_for(&self.pipeline, &object.target_name);
             let value = self
                 .registry
@@ -108,12 +110,61 @@ impl EncoderFactory {
             let encoder = Encoder::compile(object, &lineage, ids, output.key);
             outputs.push(OutputEncoder { topic: topic.into(), encoder, ids });
         }
+        lineage.asked = Some(Asked::of(&self.settings, &self.pipeline, &object.target_name));
         if self.lineage.as_ref() != Some(&lineage) {
+            let needs = self.lineage.as_ref().map(|before| self.needed(before, &lineage));
+            self.needs.extend(needs.into_iter().flatten());
             self.record =
                 Some(ControlRecord { key: schema_key(&object.name), value: Some(lineage.encode()) });
             self.lineage = Some(lineage);
         }
         Ok(ObjectEncoders { revision: object.revision, outputs })
+    }
+
+    /// What topics lack that hold what was written by `before`.
+    fn needed(&self, before: &SchemaLineage, now: &SchemaLineage) -> Vec<Need> {
+        let object = &now.object;
+        let (gained, lost) = (now.gained(before), now.lost(before));
+        let mut needs = Vec::new();
+        if let (Some(asked), Some(before)) = (&now.asked, &before.asked) {
+            needs = asked.needs(before);
+            if needs.iter().any(|need| need.reason == ReloadReason::FieldRules) {
+                tracing::warn!(
+                    object,
+                    "other fields are hashed or masked: records that are in the topics already keep their values"
+                );
+            }
+            for topic in asked.left_outputs(before) {
+                tracing::info!(object, topic, "a topic is no longer written to; it keeps what it holds");
+            }
+        }
+        if !lost.is_empty() {
+            tracing::info!(
+                object,
+                fields = lost.join(","),
+                "fields are gone: they stay in the schema and are null"
+            );
+        }
+        if !gained.is_empty() {
+            match self.settings.on_new_field {
+                OnNewField::Backfill => {
+                    needs.push(Need { fields: gained, ..Need::of(ReloadReason::NewField) });
+                }
+                OnNewField::Ignore => {
+                    tracing::info!(
+                        object,
+                        fields = gained.join(","),
+                        "new fields come with changes: `on_new_field: ignore`"
+                    );
+                }
+            }
+        }
+        needs
+    }
+
+    /// What must be loaded because of what `make` found, once.
+    pub fn take_needs(&mut self) -> Vec<Need> {
+        std::mem::take(&mut self.needs)
     }
 
     /// The record that pins the lineage, once after it changed.

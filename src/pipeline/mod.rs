@@ -3,6 +3,7 @@
 //! Comes in: settings and a stop token. Goes out: nothing but an end; everything durable is in Kafka. The group gives
 //! and takes shards; each owned shard is claimed, run, and after any trouble claimed anew. No domain rule lives here.
 
+mod arrivals;
 mod budget;
 mod chosen;
 mod circuit;
@@ -22,8 +23,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OnceCell, Semaphore, mpsc};
+use tokio::sync::{OnceCell, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 pub use chosen::{Chosen, choose, choose_live, refuse_shared_topics};
 pub use supervisor::Finished;
@@ -84,6 +86,7 @@ pub async fn run(
         group: membership.handle().reporting_to(&board),
         board,
         plan: OnceCell::new_with(plan),
+        arrivals: watch::Sender::new(arrivals::Arrivals::default()),
         options,
         events: settings.platform_events.iter().map(|event| event.name.as_str().into()).collect(),
         registry,
@@ -92,6 +95,10 @@ pub async fn run(
         loads: Arc::new(Semaphore::new(CONCURRENT_LOADS)),
         reports,
     });
+    // A run that ends by itself takes what is there at its start.
+    let follows = !options.once && !settings.objects.is_empty();
+    let _watch = follows
+        .then(|| AbortOnDropHandle::new(tokio::spawn(arrivals::watch(context.clone(), stop.child_token()))));
     let mut shards = Shards { context, running: HashMap::new(), finished: HashMap::new() };
 
     let outcome = loop {

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::arrivals;
 use super::circuit::{Circuit, Verdict};
 use super::encoders::{EncoderFactory, ObjectEncoders};
 use super::opening::Opening;
@@ -42,6 +43,8 @@ pub struct ObjectTask {
     pub optional: bool,
     /// `--once`: done when everything up to this server time is published.
     pub until: Option<Stamp>,
+    /// Tells when the object is back in the org.
+    pub arrivals: arrivals::Receiver,
 }
 
 impl ObjectTask {
@@ -100,8 +103,20 @@ impl ObjectTask {
                         }
                     };
                     self.status.failed(&error, Instant::now() + wait, open);
-                    tokio::time::sleep(wait).await;
+                    self.wait(wait).await;
                 }
+            }
+        }
+    }
+
+    /// Waits, but no longer than until the org shows an object again that was gone.
+    async fn wait(&mut self, pause: Duration) {
+        let object = self.opening.name.clone();
+        let seen = self.arrivals.borrow_and_update().returns_of(&object);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            Ok(_) = self.arrivals.wait_for(|arrivals| arrivals.returns_of(&object) > seen) => {
+                tracing::info!(%object, "object is in the org again");
             }
         }
     }
@@ -124,6 +139,8 @@ impl ObjectTask {
             _ => {
                 let made = Arc::new(self.factory.make(&description).await?);
                 open.capture.set_schema_ids(made.schema_ids());
+                open.capture.set_pinned_fields(self.factory.pinned_fields());
+                open.capture.load_anew(self.factory.take_needs());
                 open.encoders.insert(made).clone()
             }
         };

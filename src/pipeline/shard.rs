@@ -269,6 +269,9 @@ impl<P: Publisher> Shard<P> {
                 .ok_or_else(|| Error::new(Kind::Internal, "a change without its row"))?;
             let mut tally = open.tallies.get_mut(place).map(|(_, tally)| tally);
             for output in &encoders.outputs {
+                if batch.only.as_ref().is_some_and(|only| only.leaves_out(&output.topic, change)) {
+                    continue;
+                }
                 self.key.clear();
                 self.value.clear();
                 let encoded = output

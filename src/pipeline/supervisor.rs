@@ -12,6 +12,7 @@ use tokio::sync::{OnceCell, Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::arrivals;
 use super::budget::Keeper;
 use super::chosen::Chosen;
 use super::encoders::EncoderFactory;
@@ -45,6 +46,8 @@ pub struct Context {
     pub board: Arc<Board>,
     /// The objects to run, once a shard is ours.
     pub plan: OnceCell<Vec<Chosen>>,
+    /// Objects that came since.
+    pub arrivals: arrivals::Sender,
     pub options: Options,
     /// Platform events, by API name.
     pub events: Vec<Arc<str>>,
@@ -183,7 +186,9 @@ async fn run_objects(
         }
     };
     let is_mine = |name: &str| publish::shard_of(name, settings.kafka.control_partitions) == shard;
-    let mine: Vec<&Chosen> = chosen.iter().filter(|object| is_mine(&object.name)).collect();
+    let mut arrivals = context.arrivals.subscribe();
+    let mut arrived = arrivals.borrow_and_update().objects.clone();
+    let mine: Vec<&Chosen> = chosen.iter().chain(&arrived).filter(|object| is_mine(&object.name)).collect();
     let my_events: Vec<&Arc<str>> = context.events.iter().filter(|event| is_mine(event)).collect();
     let is_empty = mine.is_empty() && my_events.is_empty();
     tracing::info!(shard, objects = mine.len(), events = my_events.len(), "shard claimed");
@@ -191,52 +196,13 @@ async fn run_objects(
     let objects_stop = stop.child_token();
     let mut finished = Finished::default();
     let mut tasks = JoinSet::new();
+    // What the partition held of an object at the claim is true until its task runs, and each has one task a claim.
+    let take_up = |object: &Chosen| object_task(context, object, records, queue, &objects_stop);
     for object in mine {
-        let stored = Stored::of(&object.name, records);
-        let task = ObjectTask {
-            factory: match EncoderFactory::restore(
-                settings,
-                &context.registry,
-                object,
-                stored.schema.as_deref(),
-            ) {
-                Ok(factory) => factory,
-                Err(error) => {
-                    let again = tokio::time::Instant::now();
-                    tracing::error!(object = %object.name, code = error.kind().code(), %error, hint = error.advice(), "object stopped, all others go on");
-                    context.board.object(&object.name).failed(&error, again, true);
-                    finished.failed.push((object.name.clone(), error));
-                    continue;
-                }
-            },
-            optional: !object.by_name,
-            opening: Opening {
-                client: context.client.clone(),
-                name: object.name.clone(),
-                settings: CaptureSettings {
-                    method: object.settings.method,
-                    initial_load: object.settings.initial_load,
-                    poll: object.settings.poll.clone(),
-                    fields: object.settings.fields.clone(),
-                    estimate: object.estimate,
-                    loads: context.loads.clone(),
-                    live: object.live.then(|| LiveSettings {
-                        whole: object.settings.after == After::Full,
-                        required: object.settings.capture == CaptureChoice::Subscribe,
-                        refetch_wait: object.settings.refetch_wait,
-                        ..LiveSettings::new(context.pubsub.clone())
-                    }),
-                    until: context.until,
-                },
-                stored,
-            },
-            queue: queue.clone(),
-            status: context.board.object(&object.name),
-            stop: objects_stop.clone(),
-            until: context.until,
-        };
-        let name = object.name.clone();
-        tasks.spawn(async move { (name, task.run().await) });
+        match take_up(object) {
+            Ok(task) => drop(tasks.spawn(named(object.name.clone(), task.run()))),
+            Err(error) => finished.failed.push((object.name.clone(), error)),
+        }
     }
     for event in my_events {
         let task = EventTask {
@@ -249,13 +215,38 @@ async fn run_objects(
             stop: objects_stop.clone(),
             until: context.until,
         };
-        let name = event.clone();
-        tasks.spawn(async move { (name, task.run().await) });
+        tasks.spawn(named(event.clone(), task.run()));
     }
 
     let mut stopped = false;
     let mut fatal = None;
-    while let Some(ended) = tasks.join_next().await {
+    let mut reported = is_empty && context.until.is_none();
+    loop {
+        let is_over = tasks.is_empty();
+        if is_over && (fatal.is_some() || stopped) {
+            return Ok(fatal);
+        }
+        if is_over && !reported {
+            let finished = std::mem::take(&mut finished);
+            let _ = context.reports.send(ShardReport::Finished(shard, finished));
+            reported = true;
+        }
+        let ended = tokio::select! {
+            Some(ended) = tasks.join_next(), if !is_over => ended,
+            // Its part of the allowance is there for others as long as it is ours.
+            () = stop.cancelled(), if is_over => return Ok(None),
+            Ok(()) = arrivals.changed(), if context.until.is_none() && !objects_stop.is_cancelled() => {
+                let now = arrivals.borrow_and_update().objects.clone();
+                let new = now.iter().filter(|object| arrived.iter().all(|known| known.name != object.name));
+                for object in new.filter(|object| is_mine(&object.name)) {
+                    if let Ok(task) = take_up(object) {
+                        tasks.spawn(named(object.name.clone(), task.run()));
+                    }
+                }
+                arrived = now;
+                continue;
+            }
+        };
         match ended {
             Ok((_, Ended::Failed(error))) if error.reaction() == Reaction::StopProgram => {
                 // What the others captured is committed first.
@@ -270,14 +261,58 @@ async fn run_objects(
             }
         }
     }
-    if fatal.is_none() && !stopped {
-        if !is_empty || context.until.is_some() {
-            let _ = context.reports.send(ShardReport::Finished(shard, finished));
-        }
-        // Its part of the allowance is there for others as long as it is ours.
-        stop.cancelled().await;
-    }
-    Ok(fatal)
+}
+
+async fn named(name: Arc<str>, task: impl Future<Output = Ended>) -> (Arc<str>, Ended) {
+    (name, task.await)
+}
+
+/// An object's task; an error is on the board, and stops this object alone.
+fn object_task(
+    context: &Context,
+    object: &Chosen,
+    records: &BTreeMap<String, Vec<u8>>,
+    queue: &mpsc::Sender<Parcel>,
+    stop: &CancellationToken,
+) -> Result<ObjectTask> {
+    let stored = Stored::of(&object.name, records);
+    let status = context.board.object(&object.name);
+    let factory =
+        EncoderFactory::restore(&context.settings, &context.registry, object, stored.schema.as_deref())
+            .inspect_err(|error| {
+                let again = tokio::time::Instant::now();
+                tracing::error!(object = %object.name, code = error.kind().code(), %error, hint = error.advice(), "object stopped, all others go on");
+                status.failed(error, again, true);
+            })?;
+    Ok(ObjectTask {
+        factory,
+        optional: !object.by_name,
+        opening: Opening {
+            client: context.client.clone(),
+            name: object.name.clone(),
+            settings: CaptureSettings {
+                method: object.settings.method,
+                initial_load: object.settings.initial_load,
+                poll: object.settings.poll.clone(),
+                fields: object.settings.fields.clone(),
+                estimate: object.estimate,
+                loads: context.loads.clone(),
+                live: object.live.then(|| LiveSettings {
+                    whole: object.settings.after == After::Full,
+                    required: object.settings.capture == CaptureChoice::Subscribe,
+                    refetch_wait: object.settings.refetch_wait,
+                    ..LiveSettings::new(context.pubsub.clone())
+                }),
+                until: context.until,
+            },
+            stored,
+        },
+        queue: queue.clone(),
+        status,
+        stop: stop.clone(),
+        until: context.until,
+        arrivals: context.arrivals.subscribe(),
+    })
 }
 
 fn thread_result(result: Result<Result<()>, tokio::task::JoinError>) -> Result<()> {

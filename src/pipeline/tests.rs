@@ -7,6 +7,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::Chosen;
+use super::chosen::select;
 use super::encoders::EncoderFactory;
 use super::object::{Ended, ObjectTask};
 use super::opening::{Opening, Stored};
@@ -19,6 +20,34 @@ use crate::error::Kind;
 use crate::salesforce::Client;
 use crate::schema::Registry;
 use crate::status::Board;
+
+#[test]
+fn objects_are_chosen_anew_whatever_became_of_those_that_are_named() {
+    let listed = |name: &str| {
+        let object = serde_json::json!({"name": name, "queryable": true, "retrieveable": true});
+        serde_json::from_value::<crate::salesforce::ObjectSummary>(object).unwrap()
+    };
+    let auth = Auth::AccessToken { access_token: Secret::new("unused") };
+    let origin = url::Url::parse("https://x").unwrap();
+    let settings =
+        Settings::new("crm", SalesforceSettings::new(origin, auth), KafkaSettings::new("x:1"), None)
+            .with_objects(["Gone__c", "Account", "Inv*"]);
+    let names = |org: &[&str]| {
+        let org: Vec<_> = org.iter().map(|name| listed(name)).collect();
+        let chosen = select(&org, &settings).unwrap();
+        chosen
+            .iter()
+            .map(|object| (object.name.to_string(), object.settings.name.clone()))
+            .collect::<Vec<_>>()
+    };
+    let entry = |name: &str, of: &str| (name.to_owned(), of.to_owned());
+    assert_eq!(
+        names(&["Account", "Invoice__c", "Contact"]),
+        [entry("Account", "Account"), entry("Invoice__c", "Inv*")]
+    );
+    assert_eq!(names(&["Invoice__c", "Gone__c"]), [entry("Gone__c", "Gone__c"), entry("Invoice__c", "Inv*")]);
+    assert_eq!(names(&["Contact"]), [], "nothing is no error while others run");
+}
 
 #[tokio::test]
 async fn an_object_that_only_a_glob_asks_for_and_that_nobody_can_read_whole_is_left_out() {
@@ -61,6 +90,7 @@ async fn an_object_that_only_a_glob_asks_for_and_that_nobody_can_read_whole_is_l
             stop: CancellationToken::new(),
             optional: !by_name,
             until: Some(Stamp::default()),
+            arrivals: tokio::sync::watch::Sender::new(Default::default()).subscribe(),
         };
         match task.run().await {
             Ended::Done => assert!(!by_name),

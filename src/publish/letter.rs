@@ -141,6 +141,7 @@ mod tests {
             details: Vec::new(),
             notices: Vec::new(),
             source: Source::Poll,
+            only: None,
             load_id: None,
             stream_position: "2026-05-19T08:30:00.000Z".into(),
             control: Vec::new(),

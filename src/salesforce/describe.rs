@@ -5,6 +5,7 @@
 //! schema; Salesforce's own order is not stable. What cannot be captured says why. A type nobody knows is text.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -157,10 +158,11 @@ impl Describe {
             .filter(|field| is_wanted(&field.name, rules, cursor_name))
             .map(DescribedField::compile)
             .collect();
+        // A name that stands there twice (its type was another once) has its first place, however it is spelled.
         let pinned: HashMap<_, _> =
-            pinned.iter().enumerate().map(|(place, name)| (name.as_str(), place)).collect();
+            pinned.iter().enumerate().rev().map(|(place, name)| (name.to_ascii_lowercase(), place)).collect();
         fields.sort_by_cached_key(|field| {
-            let place = pinned.get(field.name.as_str()).copied().unwrap_or(usize::MAX);
+            let place = pinned.get(&field.name.to_ascii_lowercase()).copied().unwrap_or(usize::MAX);
             (field.name != "Id", place, field.name.clone())
         });
         let index = |name: &str| fields.iter().position(|field| field.name == name);
@@ -255,6 +257,8 @@ fn revision(fields: &[Field]) -> u64 {
 pub(super) struct Metadata {
     watch: tokio::sync::Mutex<Watch>,
     changes: AtomicU64,
+    /// As the org listed them last.
+    objects: std::sync::Mutex<Arc<[ObjectSummary]>>,
 }
 
 #[derive(Default)]
@@ -276,9 +280,12 @@ impl Client {
     /// All objects that the user may see, as the org spells them.
     pub async fn describe_global(&self) -> Result<Vec<ObjectSummary>> {
         let mut watch = self.metadata().watch.lock().await;
-        let objects = self.list_objects(&mut watch, false).await?.unwrap_or_default();
-        let mut seen = HashSet::new();
-        Ok(objects.into_iter().filter(|object| seen.insert(object.name.to_ascii_lowercase())).collect())
+        Ok(self.list_objects(&mut watch, false).await?.unwrap_or_default().to_vec())
+    }
+
+    /// The same as they were listed last, by whomever; without a call.
+    pub fn known_objects(&self) -> Arc<[ObjectSummary]> {
+        self.metadata().objects.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     /// A number that has risen if any description may be another than when it was asked for before. One call for all
@@ -300,7 +307,11 @@ impl Client {
     }
 
     /// None: nothing has changed since the list was last read.
-    async fn list_objects(&self, watch: &mut Watch, if_modified: bool) -> Result<Option<Vec<ObjectSummary>>> {
+    async fn list_objects(
+        &self,
+        watch: &mut Watch,
+        if_modified: bool,
+    ) -> Result<Option<Arc<[ObjectSummary]>>> {
         #[derive(Deserialize)]
         struct Answer {
             sobjects: Vec<ObjectSummary>,
@@ -323,8 +334,12 @@ impl Client {
             })
             .await?;
         watch.asked_at = Some(Instant::now());
-        let Some((objects, last_modified)) = answer else { return Ok(None) };
+        let Some((mut objects, last_modified)) = answer else { return Ok(None) };
         watch.last_modified = last_modified;
+        let mut seen = HashSet::new();
+        objects.retain(|object| seen.insert(object.name.to_ascii_lowercase()));
+        let objects: Arc<[ObjectSummary]> = objects.into();
+        *self.metadata().objects.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = objects.clone();
         Ok(Some(objects))
     }
 

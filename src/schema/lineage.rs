@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::asked::Asked;
 use crate::domain::{Field, FieldKind, ObjectDescription};
 
 pub const VERSION: u32 = 1;
@@ -34,6 +35,9 @@ pub struct SchemaLineage {
     /// rest on it.
     #[serde(default)]
     pub key_ids: std::collections::BTreeMap<String, u32>,
+    /// What the configuration asked for when this was written; none: written before it was noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
 }
 
 impl SchemaLineage {
@@ -83,7 +87,28 @@ impl SchemaLineage {
             label: object.label.clone(),
             fields,
             key_ids: pinned.map(|pinned| pinned.key_ids.clone()).unwrap_or_default(),
+            asked: pinned.and_then(|pinned| pinned.asked.clone()),
         }
+    }
+
+    /// Fields that have values now and had none under `before`, by their names in Salesforce.
+    pub fn gained(&self, before: &Self) -> Vec<String> {
+        self.differing(before, |now, before| now && !before)
+    }
+
+    /// Fields that had values under `before` and are null from now on.
+    pub fn lost(&self, before: &Self) -> Vec<String> {
+        self.differing(before, |now, before| !now && before)
+    }
+
+    /// Fields keep their places from one version to the next.
+    fn differing(&self, before: &Self, wanted: impl Fn(bool, bool) -> bool) -> Vec<String> {
+        let was = |place: usize| before.fields.get(place).is_some_and(|field| field.current);
+        let fields = self.fields.iter().enumerate();
+        fields
+            .filter(|(place, field)| wanted(field.current, was(*place)))
+            .map(|(_, field)| field.source.name.clone())
+            .collect()
     }
 
     /// Salesforce names in the order of the schema, for a description in the same order.
@@ -194,6 +219,28 @@ pub(crate) mod tests {
         );
         assert_eq!(names(&third), [("Id", true), ("A", false), ("A_2", true), ("A_2_2", true)]);
         assert_eq!((&*third.fields[2].source.name, &*third.fields[3].source.name), ("A", "A_2"));
+    }
+
+    #[test]
+    fn fields_that_come_go_return_or_are_retyped_are_told_apart_from_those_that_stay() {
+        let look = |fields: &[(&str, &str)], before: Option<&SchemaLineage>| {
+            SchemaLineage::merge(before, &described(fields))
+        };
+        let first = look(&[("Id", "id"), ("A", "int"), ("B", "string")], None);
+        let wider = look(&[("Id", "id"), ("A", "double"), ("B", "string")], Some(&first));
+        assert_eq!((wider.gained(&first), wider.lost(&first)), (vec![], vec![]), "the values are the same");
+        let hidden = look(&[("Id", "id"), ("A", "double"), ("C", "date")], Some(&wider));
+        assert_eq!(
+            (hidden.gained(&wider), hidden.lost(&wider)),
+            (vec!["C".to_owned()], vec!["B".to_owned()])
+        );
+        let shown = look(&[("Id", "id"), ("A", "double"), ("B", "string"), ("C", "date")], Some(&hidden));
+        assert_eq!(shown.gained(&hidden), ["B"]);
+        let retyped = look(&[("Id", "id"), ("A", "double"), ("B", "boolean"), ("C", "date")], Some(&shown));
+        assert_eq!(
+            (retyped.gained(&shown), retyped.lost(&shown)),
+            (vec!["B".to_owned()], vec!["B".to_owned()])
+        );
     }
 
     #[test]

@@ -293,6 +293,7 @@ mod tests {
             details: Vec::new(),
             notices: Vec::new(),
             source: Source::Poll,
+            only: None,
             load_id: None,
             stream_position: "".into(),
             control: Vec::new(),

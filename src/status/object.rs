@@ -29,6 +29,7 @@ pub(super) struct Standing {
     rows_loaded: u64,
     rows_expected: Option<u64>,
     load_calls: Option<LoadCalls>,
+    reload: Option<String>,
     pub(super) published: Vec<(Arc<str>, Operation, u64)>,
     dead_letters: u64,
     pub(super) repeated: u64,
@@ -69,6 +70,7 @@ impl ObjectStatus {
             rows_loaded: 0,
             rows_expected: None,
             load_calls: None,
+            reload: None,
             published: Vec::new(),
             dead_letters: 0,
             repeated: 0,
@@ -243,6 +245,7 @@ impl ObjectStatus {
             rows_loaded: state.rows_loaded,
             rows_expected: state.rows_expected,
             load_calls: state.load_calls,
+            reload: state.reload.clone(),
             published,
             dead_letters: state.dead_letters,
             last_contact: state.last_contact,
@@ -277,6 +280,7 @@ impl Standing {
             State::Paused => Phase::Paused,
             State::Failed => Phase::Failed,
         };
+        self.reload = position.reload.as_ref().map(ToString::to_string);
         if let Some(load) = &position.load {
             self.rows_loaded = load.rows;
             self.rows_expected = load.announced.or(self.rows_expected);

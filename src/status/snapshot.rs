@@ -57,6 +57,8 @@ pub struct ObjectReport {
     pub rows_expected: Option<u64>,
     /// Calls of the last full load of this process, and what was forecast for it; none: no load has ended.
     pub load_calls: Option<LoadCalls>,
+    /// Why everything is loaded once more beside what is followed; none: it is not.
+    pub reload: Option<String>,
     /// Records published since the start of this process, by operation letter.
     pub published: Published,
     pub dead_letters: u64,

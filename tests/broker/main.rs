@@ -5,6 +5,7 @@
 mod budget;
 mod commands;
 mod control;
+mod evolution;
 mod fault_matrix;
 #[path = "../support/json_schema.rs"]
 mod json_schema;

@@ -173,7 +173,7 @@ async fn an_object_whose_rights_are_taken_away_stops_alone_and_comes_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_field_hidden_in_mid_run_is_null_until_it_is_given_back() {
-    let stage = Stage::new("[ Account, Invoice__c ]").await;
+    let stage = Stage::new("[ { name: Account, on_new_field: ignore }, Invoice__c ]").await;
     let mut running = stage.start(&["run"]);
     running.says("full load complete object=Account").await;
     let field = |action: &str| json!({"object": "Account", "field": "Site", "action": action});

@@ -196,7 +196,12 @@ impl Stage {
 
     /// The same, or why it does not.
     pub async fn judged(&self, object: &str) -> Result<Value, String> {
-        let topic = self.topic(&object.replace("__c", "_c"));
+        self.judged_in(&object.replace("__c", "_c"), object).await
+    }
+
+    /// The same of a topic with another name behind the pipeline's.
+    pub async fn judged_in(&self, topic: &str, object: &str) -> Result<Value, String> {
+        let topic = self.topic(topic);
         let truth = format!("{}/truth/{object}", self.simulator.control_url());
         let mut command = Command::new(variable("SF2KAFKA_PYTHON"));
         command
@@ -211,6 +216,11 @@ impl Stage {
             return Err(format!("topic {topic}\n{report}{words}"));
         }
         Ok(serde_json::from_str(&report).unwrap())
+    }
+
+    /// For a pipeline in this process.
+    pub fn settings(&self) -> sf2kafka::config::Settings {
+        sf2kafka::config::load(&self.file).unwrap()
     }
 
     /// The topic equals the org, and holds each of its rows once, loaded, and nothing else.

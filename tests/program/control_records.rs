@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 use sf2kafka::capture::ledger::{Entry, Kind, Ledger, RecordId};
-use sf2kafka::domain::{Capture, LoadPosition, Position, Stamp, State};
+use sf2kafka::domain::{Capture, Leaving, LoadPosition, Position, Reload, ReloadReason, Stamp, State};
 use sf2kafka::schema::SchemaLineage;
 
 use crate::json_schema::{misfits, of_key};
@@ -40,7 +40,7 @@ fn every_example_fits_its_schema_and_every_schema_has_one() {
 
 #[test]
 fn examples_are_read_and_written_back_as_they_are() {
-    for name in ["position-loading", "position-live", "position-event"] {
+    for name in ["position-loading", "position-live", "position-reloading", "position-event"] {
         let position = Position::decode(&example(name)).unwrap();
         assert_eq!(json(&position.encode()), json(&example(name)), "{name}");
     }
@@ -83,6 +83,14 @@ fn all_that_a_position_can_hold_is_listed() {
         announced: Some(2),
         done: false,
     });
+    use ReloadReason::{AllRecords, Condition, FieldRules, NewField, NewOutput, Values};
+    position.reload = Some(Reload {
+        reasons: vec![AllRecords, NewField, NewOutput, FieldRules, Values, Condition],
+        fields: vec!["x".to_owned()],
+        outputs: Some(vec!["x".to_owned()]),
+        beyond: 1,
+        leaving: Some(Leaving { conditions: vec![String::new()], after_id: text() }),
+    });
     let schema = of_key(&Position::key("Account"));
     for state in [State::Loading, State::Live, State::Paused, State::Failed] {
         for capture in [Capture::Poll, Capture::Subscribe, Capture::None] {
@@ -94,8 +102,10 @@ fn all_that_a_position_can_hold_is_listed() {
     let held = json(&position.encode());
     let listed = schema["properties"].as_object().unwrap();
     assert_eq!(listed.keys().collect::<BTreeSet<_>>(), held.as_object().unwrap().keys().collect());
-    let listed = schema["properties"]["load"]["properties"].as_object().unwrap();
-    assert_eq!(listed.keys().collect::<BTreeSet<_>>(), held["load"].as_object().unwrap().keys().collect());
+    for part in ["load", "reload"] {
+        let listed = schema["properties"][part]["properties"].as_object().unwrap();
+        assert_eq!(listed.keys().collect::<BTreeSet<_>>(), held[part].as_object().unwrap().keys().collect());
+    }
 }
 
 #[test]

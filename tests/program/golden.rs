@@ -107,6 +107,7 @@ impl Version {
             details: Vec::new(),
             notices: Vec::new(),
             source,
+            only: None,
             load_id: at_load.then(|| "Invoice_c-1779179400000".into()),
             stream_position: if at_load { "7505g00000AbCdEAAV/MTAwMDAw" } else { "2026-05-19T09:00:00.000Z" }
                 .into(),

@@ -12,7 +12,7 @@ use super::{Follow, Held, MOST_FAILED_JOBS, ObjectCapture, REST_LOAD_ROWS, Step,
 use crate::capture::forecast::{Following, Outlook};
 use crate::capture::live::Live;
 use crate::capture::load::{LoadReader, live_rows};
-use crate::domain::{Capture, LoadPosition, Source, State};
+use crate::domain::{Batch, Capture, LoadPosition, Source, State};
 use crate::error::Kind;
 use crate::salesforce::bulk::{self, Job};
 use crate::salesforce::{Client, Pace, Purpose};
@@ -80,7 +80,7 @@ impl ObjectCapture {
             Err(error) => return Err(self.load_failed(error)),
         };
         // A load that began anew can be ahead of the polls: they go on from where they are, not from its start.
-        if self.live.as_ref().is_some_and(|live| !live.is_whole()) {
+        if self.sequencer.beyond > 0 || self.live.as_ref().is_some_and(|live| !live.is_whole()) {
             let unclear = match self.sequencer.unclear(&held.page.rows, &held.reread, None) {
                 Ok(unclear) => unclear,
                 Err(error) => return Err(self.load_failed(error)),
@@ -105,6 +105,7 @@ impl ObjectCapture {
         };
         self.failed_jobs = 0;
         let load = page.position;
+        let only = self.only(remember_from);
         let load_id: Arc<str> = load.id.as_str().into();
         let stream_position = match (&load.job, &load.locator, &load.after_id) {
             (Some(job), Some(locator), _) => format!("{job}/{locator}"),
@@ -115,9 +116,14 @@ impl ObjectCapture {
         let done = load.done;
         if done {
             self.reader = None;
-            self.finished_job = load.job.as_deref().map(|job| Job::resume(job, self.sequencer.object()));
+            self.finished_jobs
+                .extend(load.job.as_deref().map(|job| Job::resume(job, self.sequencer.object())));
+            let first = self.position.is_first_load();
             self.position.state = State::Live;
-            if self.live.is_some() {
+            self.reloaded(&load);
+            if !first {
+                // What is committed late was looked for all the time, as without the load.
+            } else if self.live.is_some() {
                 // What was committed late behind the load's query comes by the stream, which stood before it. Should that
                 // be missed, it is found by a window below the load's start: the ledger holds what was published of it.
                 self.position.committed_to = self.position.cursor;
@@ -132,7 +138,7 @@ impl ObjectCapture {
             }
         }
         self.position.load = Some(load);
-        let batch = self.batch(sequenced, Source::Load, Some(load_id), &stream_position);
+        let batch = Batch { only, ..self.batch(sequenced, Source::Load, Some(load_id), &stream_position) };
         Ok(Some(Step::Batch { batch, urgent: done }))
     }
 
@@ -158,7 +164,8 @@ impl ObjectCapture {
             None
         };
         let id = format!("{}-{}", object.target_name, started_at.0);
-        tracing::info!(object = %object.name, load = %id, bulk = job.is_some(), "full load begins");
+        let anew = self.position.reload.as_ref().map(tracing::field::display);
+        tracing::info!(object = %object.name, load = %id, bulk = job.is_some(), anew, "full load begins");
         if self.follow.is_some() && self.position.cursor.is_none() {
             // While the load runs, polls do not reach below its start: those rows are the load's.
             self.position.follow_from(started_at, started_at);

@@ -161,7 +161,7 @@ impl ObjectCapture {
         if let Some(follow) = &mut self.follow {
             *follow = Follow { window: None, next_at };
         }
-        if self.position.state != State::Loading {
+        if !self.position.is_first_load() {
             self.position.committed_to = Some(to);
         }
     }

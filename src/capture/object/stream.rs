@@ -19,7 +19,9 @@ use crate::capture::ledger::RecordId;
 use crate::capture::live::{Heard, Live, Lost};
 use crate::capture::reading::read_records;
 use crate::capture::sequencer::{Reading, Sequenced};
-use crate::domain::{Batch, Capture, Detail, Notice, NoticeKind, ObjectDescription, Source, Stamp, State};
+use crate::domain::{
+    Batch, Capture, Detail, Need, Notice, NoticeKind, ObjectDescription, ReloadReason, Source, Stamp,
+};
 use crate::error::Kind;
 use crate::{Error, Result};
 
@@ -60,7 +62,8 @@ impl ObjectCapture {
         }
         let Some(live) = &self.live else { return Ok(None) };
         // What leaves no event: purged records, and deletions that pass the recycle bin by.
-        if let (true, State::Live, Some(cursor)) = (live.stands(), self.position.state, self.position.cursor)
+        if let (true, false, Some(cursor)) =
+            (live.stands(), self.position.is_first_load(), self.position.cursor)
             && let Some(found) = self.deletions.due(&self.client, &self.position, cursor).await
         {
             return self.publish_deletions(found).await.map(Some);
@@ -130,22 +133,6 @@ impl ObjectCapture {
         }
     }
 
-    /// The object's records changed without a stamp that moved.
-    fn reload(&mut self, reason: &'static str) {
-        tracing::warn!(object = %self.description().name, reason, "all records are read again");
-        self.notices.push(Notice {
-            object: self.description().name.clone(),
-            kind: NoticeKind::ReloadBegun { reason },
-        });
-        // The same stamps mean other contents now: what was published no longer tells anything about them.
-        self.sequencer.ledger.forget(Stamp(i64::MAX), Stamp(i64::MAX));
-        (self.reader, self.load_page) = (None, None);
-        self.position.load = None;
-        self.position.state = State::Loading;
-        self.describe_due = true;
-        self.describe_anew = true;
-    }
-
     async fn flush(&mut self) -> Result<Step> {
         let Some(live) = &mut self.live else {
             return Err(Error::new(Kind::Internal, "a flush without a stream"));
@@ -170,7 +157,11 @@ impl ObjectCapture {
                     let Some(from) = from.or(self.position.cursor) else { continue };
                     self.begin_repair(reason, from, None);
                 }
-                Lost::AllRecords => self.reload("all-records"),
+                Lost::AllRecords => {
+                    // No stamp moved, and the object may look different.
+                    self.reload(&Need::of(ReloadReason::AllRecords));
+                    self.expect_other_description();
+                }
             }
         }
         if self.repair.is_none() {
@@ -191,7 +182,7 @@ impl ObjectCapture {
             // The stream has caught up with the polls.
             self.position.events_to = None;
         }
-        if self.position.state == State::Live {
+        if !self.position.is_first_load() {
             self.position.committed_to = self.position.committed_to.max(self.position.cursor);
         }
         self.forget_out_of_reach();
@@ -293,8 +284,8 @@ impl ObjectCapture {
     /// Whether the window to be opened is to repair a stretch.
     pub(super) fn window_opened(&mut self) -> bool {
         let stands = self.live.as_ref().is_some_and(Live::stands_firm);
-        // While a load runs windows do not reach below its start.
-        let reaches = self.position.state != State::Loading;
+        // While the first load runs windows do not reach below its start.
+        let reaches = !self.position.is_first_load();
         let Some(repair) = &mut self.repair else { return false };
         repair.window_counts = stands && reaches;
         repair.window_counts

@@ -3,6 +3,7 @@
 //! In here: the stage. It keeps what a control partition would keep, so that a test may end a run anywhere and go on
 //! from what was committed, and it checks of every batch that its numbers rise. Beside it, by topic: the tests.
 
+mod anew;
 mod deletions;
 mod loads;
 mod platform_events;
@@ -10,7 +11,7 @@ mod polls;
 mod repairs;
 mod streams;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use tokio::sync::Semaphore;
 use super::ledger::Ledger;
 use super::{CaptureSettings, ObjectCapture, Step};
 use crate::config::{Auth, FieldRules, Method, PollSettings, PubsubSettings, SalesforceSettings, Secret};
-use crate::domain::{ChangeSequence, Notice, Operation, Position, Source, Stamp};
+use crate::domain::{ChangeSequence, Need, Notice, Operation, Position, ReloadReason, Source, Stamp};
 use crate::error::{Kind, Reaction};
 use crate::salesforce::Client;
 use crate::salesforce::scripted::quick;
@@ -37,6 +38,15 @@ struct Published {
     /// Cells by field; none where the batch did not carry the field.
     cells: BTreeMap<String, String>,
     source: Source,
+    /// Topics that are not new do not get it.
+    left_out_elsewhere: bool,
+}
+
+/// What the pipeline's lineage knows: every field that ever was, in its place, and those that there are.
+#[derive(Clone, Debug, Default)]
+struct Fields {
+    order: Vec<String>,
+    current: BTreeSet<String>,
 }
 
 /// An object in capture, and all that came of it.
@@ -52,6 +62,10 @@ struct Stage {
     errors: Vec<crate::Error>,
     /// What was counted without stopping anything.
     troubles: Vec<Kind>,
+    /// A field that comes is read for, as the pipeline has it by default.
+    backfills: bool,
+    /// Fields that the topic has, and those of them that are committed.
+    fields: [Fields; 2],
 }
 
 fn settings() -> CaptureSettings {
@@ -76,20 +90,37 @@ fn settings() -> CaptureSettings {
 impl Stage {
     async fn new(client: Client, object: &str, settings: CaptureSettings) -> Self {
         let control = BTreeMap::new();
-        let capture = open(&client, object, &settings, &control).await;
+        let capture = open(&client, object, &settings, &control, &[]).await;
         let last = ChangeSequence::default();
         let (published, notices, errors, troubles) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let object = object.to_owned();
-        Self { client, settings, object, capture, control, published, last, notices, errors, troubles }
+        let (backfills, fields) = (false, [Fields::default(), Fields::default()]);
+        Self {
+            client,
+            settings,
+            object,
+            capture,
+            control,
+            published,
+            last,
+            notices,
+            errors,
+            troubles,
+            backfills,
+            fields,
+        }
     }
 
     /// The run ends here; the next one goes on from what was committed.
     async fn restart(&mut self) {
-        self.capture = open(&self.client, &self.object, &self.settings, &self.control).await;
+        self.fields[0] = self.fields[1].clone();
+        let pinned = &self.fields[0].order;
+        self.capture = open(&self.client, &self.object, &self.settings, &self.control, pinned).await;
     }
 
     /// One step, committed at once; an error is noted.
     async fn step(&mut self) -> Option<Step> {
+        self.note_fields();
         let step = self.capture.next().await;
         self.troubles.extend(self.capture.take_troubles().iter().map(crate::Error::kind));
         let step = match step {
@@ -105,6 +136,7 @@ impl Stage {
             }
         };
         if let Step::Batch { batch, .. } = &step {
+            self.fields[1] = self.fields[0].clone();
             for change in &batch.changes {
                 assert!(change.sequence > self.last);
                 self.last = change.sequence;
@@ -123,6 +155,10 @@ impl Stage {
                     operation: change.operation,
                     cells,
                     source: detail.map_or(batch.source, |detail| detail.source),
+                    left_out_elsewhere: batch
+                        .only
+                        .as_ref()
+                        .is_some_and(|only| only.leaves_out("another", change)),
                 });
             }
             self.notices.extend(batch.notices.iter().cloned());
@@ -134,6 +170,22 @@ impl Stage {
             }
         }
         Some(step)
+    }
+
+    /// What the pipeline's encoders find out before a step: fields that came, remembered with the next batch.
+    fn note_fields(&mut self) {
+        let known = &mut self.fields[0];
+        let is_first = known.order.is_empty();
+        let names = || self.capture.description().fields.iter().map(|field| field.name.clone());
+        let fields: Vec<String> = names().filter(|name| !known.current.contains(name)).collect();
+        known.current = names().collect();
+        let new: Vec<String> = names().filter(|name| !known.order.contains(name)).collect();
+        known.order.extend(new);
+        let pinned = known.order.clone();
+        self.capture.set_pinned_fields(pinned);
+        if self.backfills && !fields.is_empty() && !is_first {
+            self.capture.load_anew(vec![Need { fields, ..Need::of(ReloadReason::NewField) }]);
+        }
     }
 
     /// Until everything visible up to `to` is handed over.
@@ -189,6 +241,7 @@ async fn open(
     object: &str,
     settings: &CaptureSettings,
     control: &BTreeMap<String, Vec<u8>>,
+    pinned: &[String],
 ) -> ObjectCapture {
     let position = control.get(&Position::key(object)).map(|value| Position::decode(value).unwrap());
     let mut ledger = Ledger::new(object);
@@ -197,7 +250,7 @@ async fn open(
         ledger.restore(key, value).unwrap();
     }
     let describe = client.describe(object, None).await.unwrap().unwrap();
-    let described = describe.compile(&settings.fields, &[]).unwrap();
+    let described = describe.compile(&settings.fields, pinned).unwrap();
     let described = (Arc::new(described), describe.last_modified, client.known_metadata_changes());
     ObjectCapture::new(client, settings.clone(), described, position, ledger)
 }

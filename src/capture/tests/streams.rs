@@ -1,7 +1,5 @@
 //! Following by subscription, from the simulator: what arrives, what is repaired, what is never lost or repeated.
 
-use std::collections::BTreeSet;
-
 use super::*;
 use crate::capture::LiveSettings;
 use crate::domain::NoticeKind;
