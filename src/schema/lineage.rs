@@ -1,9 +1,10 @@
 //! The fields of an object's schema through all its versions, in their one order.
 //!
 //! Comes in: the lineage so far (control record `schema/<Object>`), and the description of now. Goes out: the lineage
-//! to write by. Fields keep their place for ever: new ones are put at the end, removed ones stay and are null. A field
-//! whose type changed takes the wider type where Avro readers promote (int, long, double), else it goes on under a
-//! new name, for readers of the old type could not read the new.
+//! to write by. Fields keep their place for ever: new ones are put at the end, removed ones stay and are null. A name has one
+//! type for ever. A field whose type changed keeps its name if the old type holds all that comes now; else it goes on
+//! under a new name, for readers that were made for the old type could not read the new one, not even a wider number
+//! (docs/adr/0014).
 
 use serde::{Deserialize, Serialize};
 
@@ -58,16 +59,18 @@ impl SchemaLineage {
     #[must_use]
     pub fn merge(pinned: Option<&Self>, object: &ObjectDescription) -> Self {
         let mut fields: Vec<PinnedField> = pinned.map(|pinned| pinned.fields.clone()).unwrap_or_default();
-        for field in &mut fields {
-            field.current = false;
-        }
+        let was_current: Vec<bool> =
+            fields.iter_mut().map(|field| std::mem::replace(&mut field.current, false)).collect();
         for source in &object.fields {
-            // Salesforce takes names in any case. Of the fields it had before, one of a fitting type goes on: a type
-            // that comes back finds its old field.
-            let same = |pinned: &&mut PinnedField| pinned.source.name.eq_ignore_ascii_case(&source.name);
-            let kind = |pinned: &PinnedField| widest(pinned.source.kind, source.kind);
-            if let Some(pinned) = fields.iter_mut().filter(same).rev().find(|pinned| kind(pinned).is_some()) {
-                pinned.source = Field { kind: kind(pinned).unwrap_or(source.kind), ..source.clone() };
+            // Salesforce takes names in any case. Of the fields it had before, the one in use goes on if it can, else that of
+            // the same type: a type that comes back finds its old field.
+            let known = fields.iter_mut().zip(&was_current).filter_map(|(pinned, was_current)| {
+                let held = held(&pinned.source, source)
+                    .filter(|_| pinned.source.name.eq_ignore_ascii_case(&source.name))?;
+                Some(((*was_current, pinned.source.kind == source.kind), held, pinned))
+            });
+            if let Some((_, held, pinned)) = known.max_by_key(|(rank, _, _)| *rank) {
+                pinned.source = held;
                 pinned.current = true;
                 continue;
             }
@@ -117,15 +120,11 @@ impl SchemaLineage {
     }
 }
 
-/// The kind that values of both fit and that readers of the old one promote from.
-fn widest(old: FieldKind, new: FieldKind) -> Option<FieldKind> {
+/// The new field as the old one's type holds it; none if there are values that it cannot hold.
+fn held(old: &Field, new: &Field) -> Option<Field> {
     use FieldKind::{Double, Int, Long};
-    match (old, new) {
-        (old, new) if old == new => Some(old),
-        (Int, Long) | (Long, Int) => Some(Long),
-        (Int | Long, Double) | (Double, Int | Long) => Some(Double),
-        _ => None,
-    }
+    let holds = old.kind == new.kind || matches!((old.kind, new.kind), (Long | Double, Int));
+    holds.then(|| Field { kind: old.kind, ..new.clone() })
 }
 
 fn free_name(fields: &[PinnedField], wanted: &str) -> String {
@@ -192,21 +191,50 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_wider_number_keeps_its_name_and_another_type_gets_a_new_one() {
+    fn another_type_gets_a_new_name_and_one_that_comes_back_finds_its_old_one() {
         let first = SchemaLineage::merge(None, &described(&[("Id", "id"), ("A", "int"), ("B", "string")]));
         let second = SchemaLineage::merge(
             Some(&first),
             &described(&[("Id", "id"), ("A", "double"), ("B", "boolean")]),
         );
-        assert_eq!(names(&second), [("Id", true), ("A", true), ("B", false), ("B_2", true)]);
-        assert_eq!(second.fields[1].source.kind, FieldKind::Double);
+        assert_eq!(
+            names(&second),
+            [("Id", true), ("A", false), ("B", false), ("A_2", true), ("B_2", true)],
+            "a reader made for ints cannot read doubles"
+        );
+        assert_eq!(
+            (second.fields[1].source.kind, second.fields[3].source.kind),
+            (FieldKind::Int, FieldKind::Double)
+        );
         let third =
-            SchemaLineage::merge(Some(&second), &described(&[("Id", "id"), ("A", "int"), ("B", "boolean")]));
-        assert_eq!(third.fields[1].source.kind, FieldKind::Double, "readers of doubles read on");
-        assert_eq!(names(&third), names(&second));
-        let back =
-            SchemaLineage::merge(Some(&third), &described(&[("Id", "id"), ("A", "int"), ("b", "string")]));
-        assert_eq!(names(&back), [("Id", true), ("A", true), ("B", true), ("B_2", false)]);
+            SchemaLineage::merge(Some(&second), &described(&[("Id", "id"), ("A", "int"), ("b", "string")]));
+        assert_eq!(
+            names(&third),
+            [("Id", true), ("A", false), ("B", true), ("A_2", true), ("B_2", false)],
+            "what is doubles holds ints"
+        );
+        assert_eq!(third.fields[3].source.kind, FieldKind::Double);
+        let fourth =
+            SchemaLineage::merge(Some(&third), &described(&[("Id", "id"), ("A", "long"), ("B", "string")]));
+        assert_eq!(
+            names(&fourth)[3..],
+            [("A_2", false), ("B_2", false), ("A_3", true)],
+            "no double holds all longs"
+        );
+    }
+
+    #[test]
+    fn what_avro_does_not_see_changes_no_name() {
+        let first = SchemaLineage::merge(None, &described(&[("Id", "id"), ("A", "string"), ("B", "double")]));
+        let mut object = described(&[("Id", "id"), ("A", "picklist"), ("B", "currency")]);
+        object.fields[1].length = 4_000;
+        object.fields[2].scale = 0;
+        let second = SchemaLineage::merge(Some(&first), &object);
+        assert_eq!(names(&second), [("Id", true), ("A", true), ("B", true)]);
+        assert_eq!(
+            (&*second.fields[1].source.salesforce_type, second.fields[1].source.length),
+            ("picklist", 4_000)
+        );
     }
 
     #[test]
@@ -228,7 +256,8 @@ pub(crate) mod tests {
         };
         let first = look(&[("Id", "id"), ("A", "int"), ("B", "string")], None);
         let wider = look(&[("Id", "id"), ("A", "double"), ("B", "string")], Some(&first));
-        assert_eq!((wider.gained(&first), wider.lost(&first)), (vec![], vec![]), "the values are the same");
+        let a = || vec!["A".to_owned()];
+        assert_eq!((wider.gained(&first), wider.lost(&first)), (a(), a()), "under a new name");
         let hidden = look(&[("Id", "id"), ("A", "double"), ("C", "date")], Some(&wider));
         assert_eq!(
             (hidden.gained(&wider), hidden.lost(&wider)),
@@ -272,7 +301,7 @@ pub(crate) mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
         #[test]
-        fn whatever_becomes_of_an_object_new_readers_read_old_records(
+        fn whatever_becomes_of_an_object_readers_of_any_version_read_records_of_any_other(
             looks in proptest::collection::vec(fields(), 2..6)
         ) {
             let output = crate::config::OutputSettings::change_table("crm");
@@ -289,13 +318,15 @@ pub(crate) mod tests {
                 for field in &object.fields {
                     let held: Vec<_> = next.fields.iter().filter(|pinned| pinned.current && pinned.source.name == field.name).collect();
                     prop_assert_eq!(held.len(), 1);
-                    prop_assert_eq!(widest(held[0].source.kind, field.kind), Some(held[0].source.kind));
+                    prop_assert!(super::held(&held[0].source, field).is_some());
                 }
                 prop_assert_eq!(next.fields.iter().filter(|pinned| pinned.current).count(), object.fields.len());
                 for old in &versions {
                     let places = |lineage: &SchemaLineage| lineage.fields.iter().map(|field| field.name.clone()).collect::<Vec<_>>();
                     prop_assert!(places(&next).starts_with(&places(old)), "places stay");
-                    prop_assert!(SchemaCompatibility::can_read(&schema(old), &schema(&next)).is_ok());
+                    let (old, new) = (schema(old), schema(&next));
+                    prop_assert!(SchemaCompatibility::can_read(&old, &new).is_ok(), "new readers read old records");
+                    prop_assert!(SchemaCompatibility::can_read(&new, &old).is_ok(), "old readers read new records");
                 }
                 versions.push(next);
             }

@@ -111,7 +111,7 @@ pub(super) fn make(
     let stands = |object: &Examined| cluster.positions.get(&*object.chosen.name);
     let outlooks: Vec<Outlook> =
         org.objects.iter().map(|object| outlook(object, stands(object), org.now)).collect();
-    let forecast = forecast(&start, &outlooks, &Pace::default());
+    let forecast = forecast(&start, &outlooks, &Pace::default(), settings.salesforce.describe_interval);
     let objects = org.objects.iter().enumerate();
     let objects = objects.map(|(place, object)| planned(settings, object, stands(object), &forecast, place));
     let left_out = org
