@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::deletions::{asks_for_deletions, deletions_interval};
-use super::object::{DESCRIPTIONS_A_DAY, REST_LOAD_ROWS};
+use super::object::REST_LOAD_ROWS;
 use super::page_size::PageSize;
 use super::poll::pause_after;
 use crate::config::PollSettings;
@@ -167,8 +167,8 @@ impl Sharing {
 }
 
 /// How often a process asks whether descriptions have changed, in so long a time: one call for all its objects.
-pub fn descriptions(during: Duration) -> f64 {
-    (during.as_secs_f64() * f64::from(DESCRIPTIONS_A_DAY) / DAY.as_secs_f64()).floor()
+pub fn descriptions(during: Duration, interval: Duration) -> f64 {
+    (during.as_secs_f64() / interval.as_secs_f64()).floor()
 }
 
 /// A load, until its last row is read.

@@ -15,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::event::{EventBody, EventKind, EventRecord, Seen, event_hash};
 use super::ledger::RecordId;
+use super::misfit::Doubts;
 use super::reading::read_records;
 use super::sequencer::{Sequenced, Sequencer};
 use crate::domain::{Detail, ObjectDescription, ReplayId, Source, Stamp};
@@ -121,6 +122,8 @@ pub struct Flushed {
     pub lost: Vec<Lost>,
     pub reread: u64,
     pub folded: u64,
+    /// The object looks different by now, and nothing was handed over.
+    pub doubtful: bool,
 }
 
 pub struct Live {
@@ -488,8 +491,8 @@ impl Live {
     }
 
     /// Whether nothing waits that was taken by the object's description.
-    pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+    pub fn holds_no_events(&self) -> bool {
+        !self.waiting.iter().any(|waiting| matches!(waiting, Waiting::Record(_)))
     }
 
     /// Publishes what waits, up to the end of a message. Safe to drop while it reads: nothing was taken.
@@ -497,6 +500,7 @@ impl Live {
         &mut self,
         client: &Client,
         sequencer: &mut Sequencer,
+        doubts: &mut Doubts,
     ) -> Result<(Sequenced, Flushed)> {
         let until = self
             .waiting
@@ -511,6 +515,15 @@ impl Live {
         let object = sequencer.object().clone();
         let mut out = Sequenced::one_by_one(&object);
         let mut flushed = Flushed::default();
+        if read.rows().is_some_and(|rows| doubts.are_raised_by(&object, rows)) {
+            // What the events say was taken by a description that no longer holds: their records say it instead.
+            for waiting in &mut self.waiting {
+                if let Waiting::Record(EventRecord { id, body, .. }) = waiting {
+                    *waiting = Waiting::Reread { id: *id, at: body.committed_at };
+                }
+            }
+            return Ok((out, Flushed { doubtful: true, ..flushed }));
+        }
         for waiting in self.waiting.drain(..until) {
             match waiting {
                 Waiting::Record(record) => {

@@ -9,6 +9,7 @@ pub mod forecast;
 pub mod ledger;
 mod live;
 mod load;
+mod misfit;
 mod object;
 mod page_size;
 mod platform_event;
@@ -21,5 +22,5 @@ mod window;
 
 pub use deletions::asks_for_deletions;
 pub use live::LiveSettings;
-pub use object::{CaptureSettings, DESCRIPTIONS_A_DAY, ObjectCapture, Step};
+pub use object::{CaptureSettings, ObjectCapture, Step};
 pub use platform_event::{EventCapture, EventStep};

@@ -21,13 +21,14 @@ use super::deletions::{Deletions, Found};
 use super::ledger::{Ledger, RecordId};
 use super::live::{Live, LiveSettings};
 use super::load::{LoadPage, LoadReader};
+use super::misfit::Doubts;
 use super::poll::{PollPage, WindowReader};
 use super::sequencer::{Sequenced, Sequencer};
 use crate::config::{FieldRules, Method, PollSettings};
 use crate::domain::position::VERSION;
 use crate::domain::{
     Batch, Capture, ControlRecord, Described, Need, Notice, ObjectDescription, PinnedDescription, Position,
-    ReplayId, Source, Stamp, State,
+    ReplayId, Rows, Source, Stamp, State,
 };
 use crate::error::{Kind, Reaction};
 use crate::salesforce::bulk::{self, Job};
@@ -38,8 +39,6 @@ use crate::{Error, Result};
 pub(super) const REST_LOAD_ROWS: u64 = 2_000;
 /// After as many failed jobs in a row the object is read by REST.
 const MOST_FAILED_JOBS: u32 = 3;
-/// How often the org is asked whether descriptions have changed: every ten minutes.
-pub const DESCRIPTIONS_A_DAY: u32 = 144;
 /// A first window from so short a time ago is taken to be small.
 const NEAR: Duration = Duration::from_secs(60 * 60);
 
@@ -131,6 +130,7 @@ pub struct ObjectCapture {
     /// Pages that wait until single records of them were read again.
     load_page: Option<Held<LoadPage>>,
     poll_page: Option<Held<PollPage>>,
+    doubts: Doubts,
     notices: Vec<Notice>,
     /// Reasons to load everything once more that no batch tells of yet.
     needs: Vec<Need>,
@@ -184,6 +184,7 @@ impl ObjectCapture {
             repair: None,
             load_page: None,
             poll_page: None,
+            doubts: Doubts::default(),
             notices: Vec::new(),
             needs: Vec::new(),
             pinned_fields,
@@ -232,14 +233,14 @@ impl ObjectCapture {
         self.take_needs();
         loop {
             // What waits of the stream is meant by the description that it was read with.
-            if self.describe_due && self.live.as_ref().is_none_or(Live::is_empty) {
+            if self.describe_due && self.live.as_ref().is_none_or(Live::holds_no_events) {
                 return self.describe_again().await;
             }
             if let Some(step) = self.stream_step().await? {
                 return Ok(step);
             }
             if self.describe_due && self.live.is_some() {
-                if !self.live.as_ref().is_some_and(Live::is_empty) {
+                if !self.live.as_ref().is_some_and(Live::holds_no_events) {
                     self.wait_for_stream(None).await?;
                 }
                 continue;
@@ -279,6 +280,16 @@ impl ObjectCapture {
                 None => Step::CaughtUp { read_to: None, pause: self.settings.poll.max_interval },
             });
         }
+    }
+
+    /// Whether these rows show that the object looks different by now: then nothing is taken of them before it is
+    /// described again.
+    fn are_doubtful(&mut self, rows: &Rows) -> bool {
+        let doubtful = self.doubts.are_raised_by(self.sequencer.object(), rows);
+        if doubtful {
+            self.expect_other_description();
+        }
+        doubtful
     }
 
     /// What the pipeline calls when a query met a field that is gone, or on its own timer.
@@ -339,6 +350,7 @@ impl ObjectCapture {
         }
         tracing::info!(object = %object.name, fields = described.fields.len(), "object described anew");
         self.sequencer.describe(described);
+        self.doubts.settle();
         // Readers hold queries and layouts of the old description.
         (self.reader, self.load_page, self.poll_page) = (None, None, None);
         if let Some(follow) = &mut self.follow {
@@ -349,7 +361,7 @@ impl ObjectCapture {
 
     /// How often the org is asked whether any description has changed.
     fn describe_interval(&self) -> Duration {
-        self.client.day() / DESCRIPTIONS_A_DAY
+        self.client.describe_interval()
     }
 
     async fn start(&mut self) -> Result<()> {

@@ -23,6 +23,10 @@ pub struct Read {
 }
 
 impl Read {
+    pub fn rows(&self) -> Option<&Rows> {
+        self.rows.as_ref()
+    }
+
     pub fn row(&self, id: &RecordId) -> Option<Row<'_>> {
         self.rows.as_ref()?.row(*self.places.get(id)?)
     }

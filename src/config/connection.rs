@@ -4,8 +4,10 @@
 //! cannot be overridden here.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::reader::{Section, Text};
+use super::settings::DESCRIBE_INTERVAL;
 use super::{
     Authorities, BudgetSettings, Delivery, KafkaSettings, PubsubSettings, SalesforceSettings, Secret,
     TopicSettings, login, origin,
@@ -25,6 +27,7 @@ pub(super) fn salesforce(section: Section<'_>, pipeline: &str) -> Option<Salesfo
     let auth = login::auth(&section, method, pipeline);
     let authorities = authorities(&section);
     let api_version = api_version(&section);
+    let describe_interval = section.duration("describe_interval", SECOND..=SECOND * 86_400);
     let pubsub = pubsub(section.section("pubsub"));
     let budget = budget(section.section("budget"));
     section.finish();
@@ -46,6 +49,7 @@ pub(super) fn salesforce(section: Section<'_>, pipeline: &str) -> Option<Salesfo
         auth,
         authorities,
         api_version,
+        describe_interval: describe_interval.unwrap_or(DESCRIBE_INTERVAL),
         pubsub,
         budget,
     })
@@ -93,6 +97,7 @@ fn pubsub(section: Section<'_>) -> PubsubSettings {
     PubsubSettings { endpoint, tls }
 }
 
+const SECOND: Duration = Duration::from_secs(1);
 const PUBSUB_PORT: u16 = 7443;
 
 fn budget(section: Section<'_>) -> BudgetSettings {

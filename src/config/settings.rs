@@ -51,6 +51,8 @@ pub struct PlatformEventSettings {
     pub place: String,
 }
 
+pub const DESCRIBE_INTERVAL: Duration = Duration::from_secs(10 * 60);
+
 #[derive(Clone, Debug)]
 pub struct SalesforceSettings {
     /// Origin to log in at: `https://login.salesforce.com`, a My Domain, or `http://127.0.0.1:port`.
@@ -64,6 +66,8 @@ pub struct SalesforceSettings {
     pub authorities: Option<Authorities>,
     /// `65.0`
     pub api_version: String,
+    /// How often the org is asked whether any object looks different. Default 10 min.
+    pub describe_interval: Duration,
     pub pubsub: PubsubSettings,
     pub budget: BudgetSettings,
 }
@@ -77,6 +81,7 @@ impl SalesforceSettings {
             auth,
             authorities: None,
             api_version: "65.0".to_owned(),
+            describe_interval: DESCRIBE_INTERVAL,
             pubsub: PubsubSettings::default(),
             budget: BudgetSettings::default(),
         }

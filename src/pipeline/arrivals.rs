@@ -15,7 +15,6 @@ use super::chosen::{Chosen, choose_live, count_rows, refuse_shared_topics, selec
 use super::supervisor::Context;
 use super::topic_names;
 use crate::Result;
-use crate::capture::DESCRIPTIONS_A_DAY;
 use crate::publish::topics;
 use crate::salesforce::ObjectSummary;
 
@@ -39,7 +38,7 @@ pub type Receiver = watch::Receiver<Arrivals>;
 
 /// Looks after every change of the org's objects, until the run ends.
 pub async fn watch(context: Arc<Context>, stop: CancellationToken) {
-    let interval = context.client.day() / DESCRIPTIONS_A_DAY;
+    let interval = context.client.describe_interval();
     let mut look = Look::default();
     loop {
         tokio::select! {

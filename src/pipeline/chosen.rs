@@ -1,15 +1,18 @@
 //! Which objects this pipeline captures: the configuration's names and globs against what the org shows.
 //!
 //! Comes in: settings, describeGlobal. Goes out: the objects to run, each with its settings and the org's own count.
-//! What is asked for by name and can never be captured is refused before anything is read or written.
+//! What is asked for by name and can never be captured is refused before anything is read or written; but an object that
+//! was captured before and is gone since fails alone, when its turn comes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{CaptureChoice, Method, ObjectSettings, Settings, is_glob};
+use crate::domain::Position;
 use crate::domain::name::target_object;
 use crate::error::Kind;
+use crate::publish::{self, topics};
 use crate::salesforce::discover::Choice;
 use crate::salesforce::pubsub::PubSub;
 use crate::salesforce::{Client, ObjectSummary, Purpose, discover};
@@ -38,18 +41,35 @@ pub async fn choose(client: &Client, settings: &Settings) -> Result<Vec<Chosen>>
     }
     let client = client.for_purpose(Purpose::Describe);
     let org = client.describe_global().await?;
-    let (wanted, starters) = settings.wanted();
+    let gone = gone(settings, &org).await?;
+    let (all, starters) = settings.wanted();
     let absent = discover::absent(&org, &starters);
     if !absent.is_empty() {
         tracing::info!(objects = absent.join(", "), "of `clouds`, the org does not have these");
     }
-    let choices = discover::choose_with(&org, &wanted, &starters, &settings.exclude).map_err(|error| {
-        match discover::first_unknown(&org, &wanted) {
-            Some(entry) => settings.at_entry(entry, error),
-            None => error,
-        }
-    })?;
+    let kept = all.iter().enumerate().filter(|(place, _)| !gone.contains(place));
+    let (mut places, wanted): (Vec<usize>, Vec<&str>) = kept.map(|(place, name)| (place, *name)).unzip();
+    // Starters count on behind the names.
+    places.extend(all.len()..all.len() + starters.len());
+    let place_of = |entry: usize| places.get(entry).copied().unwrap_or(entry);
+    let mut choices =
+        discover::choose_with(&org, &wanted, &starters, &settings.exclude).map_err(|error| {
+            match discover::first_unknown(&org, &wanted) {
+                Some(entry) => settings.at_entry(place_of(entry), error),
+                None => error,
+            }
+        })?;
+    for choice in &mut choices {
+        choice.wanted = place_of(choice.wanted);
+    }
     let mut chosen = capturable(choices, settings)?;
+    chosen.extend(gone.iter().filter_map(|place| settings.objects.get(*place)).map(|object| Chosen {
+        name: object.name.as_str().into(),
+        settings: object.clone(),
+        by_name: true,
+        estimate: None,
+        live: false,
+    }));
     if chosen.is_empty() {
         return Err(Error::new(Kind::ConfigInvalid, "no object of the org matches `objects` or `clouds`")
             .hint("`sf2kafka discover -c FILE` lists what the org has"));
@@ -57,6 +77,22 @@ pub async fn choose(client: &Client, settings: &Settings) -> Result<Vec<Chosen>>
     refuse_shared_topics(settings, &chosen)?;
     count_rows(&client, &mut chosen).await;
     Ok(chosen)
+}
+
+/// The entries of objects that earlier runs captured and the org does not show any more. That one is gone is no reason to
+/// stop all others, as a start that nobody looks at would do.
+async fn gone(settings: &Settings, org: &[ObjectSummary]) -> Result<Vec<usize>> {
+    let shows = |name: &str| org.iter().any(|object| object.name.eq_ignore_ascii_case(name));
+    let (all, _) = settings.wanted();
+    let entries = all.into_iter().enumerate();
+    let mut missing: Vec<(usize, &str)> =
+        entries.filter(|(_, name)| !is_glob(name) && !shows(name)).collect();
+    if missing.is_empty() || !topics::has_control(settings).await? {
+        return Ok(Vec::new());
+    }
+    let records = publish::read_control(settings).await?;
+    missing.retain(|(_, name)| records.iter().any(|record| record.key == Position::key(name)));
+    Ok(missing.into_iter().map(|(place, _)| place).collect())
 }
 
 /// The objects of this list that are to run, however many there are: names that the org does not have (any more) choose

@@ -39,8 +39,8 @@ impl Forecast {
     }
 }
 
-/// `start`: what is asked before any object is taken up.
-pub fn forecast(start: &Costs, objects: &[Outlook], pace: &Pace) -> Forecast {
+/// `start`: what is asked before any object is taken up; `describe`: how often it is asked what looks different.
+pub fn forecast(start: &Costs, objects: &[Outlook], pace: &Pace, describe: Duration) -> Forecast {
     let loads: Vec<Load> = objects.iter().map(|object| object.load(pace)).collect();
     let sharing = Sharing::of(objects);
     let days: Vec<Costs> = objects.iter().map(|object| object.day(&sharing, pace)).collect();
@@ -63,8 +63,8 @@ pub fn forecast(start: &Costs, objects: &[Outlook], pace: &Pace) -> Forecast {
     days.iter().for_each(|costs| day.add_all(costs));
     let takes = lanes.into_iter().max().unwrap_or_default();
     if objects.iter().any(|object| object.following != Following::None) {
-        load.add(Purpose::Describe, descriptions(takes));
-        day.add(Purpose::Describe, descriptions(DAY));
+        load.add(Purpose::Describe, descriptions(takes, describe));
+        day.add(Purpose::Describe, descriptions(DAY, describe));
     }
     Forecast { load, day, loads, days, takes }
 }
@@ -77,7 +77,7 @@ pub fn describes(by_shard: impl IntoIterator<Item = usize>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::PollSettings;
+    use crate::config::{DESCRIBE_INTERVAL, PollSettings};
 
     #[test]
     fn a_thousand_objects_of_eight_shards_are_described_by_forty_calls() {
@@ -102,7 +102,7 @@ mod tests {
         start.add(Purpose::Describe, 3.0);
         let of = |objects: usize| {
             let objects = vec![outlook.clone(); objects];
-            forecast(&start, &objects, &Pace::default())
+            forecast(&start, &objects, &Pace::default(), DESCRIBE_INTERVAL)
         };
         let (four, eight) = (of(4), of(8));
         assert_eq!(eight.takes, four.takes * 2, "four read at once");
@@ -129,7 +129,7 @@ mod tests {
             behind: Duration::ZERO,
             poll: PollSettings::default(),
         };
-        let restart = forecast(&Costs::default(), &vec![outlook; 8], &Pace::default());
+        let restart = forecast(&Costs::default(), &vec![outlook; 8], &Pace::default(), DESCRIBE_INTERVAL);
         let calls = restart.load.rounded();
         assert_eq!(calls[&Purpose::Poll], 2, "{calls:?}");
         assert_eq!((calls.get(&Purpose::Describe), calls[&Purpose::Deletions]), (None, 8));

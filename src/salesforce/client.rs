@@ -374,6 +374,13 @@ impl Client {
         self.pace.day
     }
 
+    /// How often the org is asked whether any description has changed; of a shorter day the same part.
+    pub fn describe_interval(&self) -> Duration {
+        self.settings()
+            .describe_interval
+            .mul_f64(self.pace.day.as_secs_f64() / Pace::default().day.as_secs_f64())
+    }
+
     /// When a poll that is due at `at` meets those of other objects: never later.
     pub fn on_grid(&self, at: Instant, interval: Duration) -> Instant {
         self.shared.company.on_grid(at, interval)

@@ -1,10 +1,11 @@
 //! The fields of an object's schema through all its versions, in their one order.
 //!
 //! Comes in: the lineage so far (control record `schema/<Object>`), and the description of now. Goes out: the lineage
-//! to write by. Fields keep their place for ever: new ones are put at the end, removed ones stay and are null. A field
-//! whose type changed takes the wider type where Avro readers promote (int, long, double), else it goes on under a
-//! new name, for readers of the old type could not read the new. A decimal keeps its scale for ever: readers take the
-//! point from their own schema. Digits before it may become more.
+//! to write by. Fields keep their place for ever: new ones are put at the end, removed ones stay and are null. A name has one
+//! type for ever. A field whose type changed keeps its name if the old type holds all that comes now; else it goes on
+//! under a new name, for readers that were made for the old type could not read the new one, not even a wider number
+//! (docs/adr/0014). A decimal keeps its scale for ever: readers take the point from their own schema. Digits before it may
+//! become more.
 
 use serde::{Deserialize, Serialize};
 
@@ -75,17 +76,18 @@ impl SchemaLineage {
 
     fn merge_as(pinned: Option<&Self>, object: &ObjectDescription, names: &FieldNames<'_>) -> Self {
         let mut fields: Vec<PinnedField> = pinned.map(|pinned| pinned.fields.clone()).unwrap_or_default();
-        for field in &mut fields {
-            field.current = false;
-        }
+        let was_current: Vec<bool> =
+            fields.iter_mut().map(|field| std::mem::replace(&mut field.current, false)).collect();
         for source in object.fields.iter().chain(object.compounds.iter().map(|compound| &compound.field)) {
-            // Salesforce takes names in any case. Of the fields it had before, one of a fitting type goes on: a type
-            // that comes back finds its old field.
-            let same = |pinned: &&mut PinnedField| pinned.source.name.eq_ignore_ascii_case(&source.name);
-            let before = fields.iter_mut().filter(same).rev();
-            let going_on = before.filter_map(|pinned| Some((widest(&pinned.source, source)?, pinned))).next();
-            if let Some((widest, pinned)) = going_on {
-                pinned.source = widest;
+            // Salesforce takes names in any case. Of the fields it had before, the one in use goes on if it can, else that of
+            // the same type: a type that comes back finds its old field.
+            let known = fields.iter_mut().zip(&was_current).filter_map(|(pinned, was_current)| {
+                let held = held(&pinned.source, source)
+                    .filter(|_| pinned.source.name.eq_ignore_ascii_case(&source.name))?;
+                Some(((*was_current, pinned.source.kind == source.kind), held, pinned))
+            });
+            if let Some((_, held, pinned)) = known.max_by_key(|(rank, _, _)| *rank) {
+                pinned.source = held;
                 pinned.current = true;
                 continue;
             }
@@ -136,19 +138,16 @@ impl SchemaLineage {
     }
 }
 
-/// The new field with a kind that values of both fit and that readers of the old one promote from.
-fn widest(old: &Field, new: &Field) -> Option<Field> {
+/// The new field as the old one's type holds it; none if there are values that it cannot hold.
+fn held(old: &Field, new: &Field) -> Option<Field> {
     use FieldKind::{Compound, Decimal, Double, Int, Long};
-    let kind = match (old.kind, new.kind) {
+    let holds = match (old.kind, new.kind) {
         (Decimal, Decimal) => return wider_decimal(old, new),
         // Records of other parts.
-        (Compound, Compound) if old.salesforce_type != new.salesforce_type => return None,
-        (old, new) if old == new => old,
-        (Int, Long) | (Long, Int) => Long,
-        (Int | Long, Double) | (Double, Int | Long) => Double,
-        _ => return None,
+        (Compound, Compound) => old.salesforce_type == new.salesforce_type,
+        (old, new) => old == new || matches!((old, new), (Long | Double, Int)),
     };
-    Some(Field { kind, ..new.clone() })
+    holds.then(|| Field { kind: old.kind, ..new.clone() })
 }
 
 /// The old scale with room for the digits before the point of both. A scale that grew does not fit.
@@ -234,21 +233,50 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_wider_number_keeps_its_name_and_another_type_gets_a_new_one() {
+    fn another_type_gets_a_new_name_and_one_that_comes_back_finds_its_old_one() {
         let first = SchemaLineage::merge(None, &described(&[("Id", "id"), ("A", "int"), ("B", "string")]));
         let second = SchemaLineage::merge(
             Some(&first),
             &described(&[("Id", "id"), ("A", "double"), ("B", "boolean")]),
         );
-        assert_eq!(names(&second), [("Id", true), ("A", true), ("B", false), ("B_2", true)]);
-        assert_eq!(second.fields[1].source.kind, FieldKind::Double);
+        assert_eq!(
+            names(&second),
+            [("Id", true), ("A", false), ("B", false), ("A_2", true), ("B_2", true)],
+            "a reader made for ints cannot read doubles"
+        );
+        assert_eq!(
+            (second.fields[1].source.kind, second.fields[3].source.kind),
+            (FieldKind::Int, FieldKind::Double)
+        );
         let third =
-            SchemaLineage::merge(Some(&second), &described(&[("Id", "id"), ("A", "int"), ("B", "boolean")]));
-        assert_eq!(third.fields[1].source.kind, FieldKind::Double, "readers of doubles read on");
-        assert_eq!(names(&third), names(&second));
-        let back =
-            SchemaLineage::merge(Some(&third), &described(&[("Id", "id"), ("A", "int"), ("b", "string")]));
-        assert_eq!(names(&back), [("Id", true), ("A", true), ("B", true), ("B_2", false)]);
+            SchemaLineage::merge(Some(&second), &described(&[("Id", "id"), ("A", "int"), ("b", "string")]));
+        assert_eq!(
+            names(&third),
+            [("Id", true), ("A", false), ("B", true), ("A_2", true), ("B_2", false)],
+            "what is doubles holds ints"
+        );
+        assert_eq!(third.fields[3].source.kind, FieldKind::Double);
+        let fourth =
+            SchemaLineage::merge(Some(&third), &described(&[("Id", "id"), ("A", "long"), ("B", "string")]));
+        assert_eq!(
+            names(&fourth)[3..],
+            [("A_2", false), ("B_2", false), ("A_3", true)],
+            "no double holds all longs"
+        );
+    }
+
+    #[test]
+    fn what_avro_does_not_see_changes_no_name() {
+        let first = SchemaLineage::merge(None, &described(&[("Id", "id"), ("A", "string"), ("B", "double")]));
+        let mut object = described(&[("Id", "id"), ("A", "picklist"), ("B", "currency")]);
+        object.fields[1].length = 4_000;
+        object.fields[2].scale = 0;
+        let second = SchemaLineage::merge(Some(&first), &object);
+        assert_eq!(names(&second), [("Id", true), ("A", true), ("B", true)]);
+        assert_eq!(
+            (&*second.fields[1].source.salesforce_type, second.fields[1].source.length),
+            ("picklist", 4_000)
+        );
     }
 
     #[test]
@@ -270,7 +298,8 @@ pub(crate) mod tests {
         };
         let first = look(&[("Id", "id"), ("A", "int"), ("B", "string")], None);
         let wider = look(&[("Id", "id"), ("A", "double"), ("B", "string")], Some(&first));
-        assert_eq!((wider.gained(&first), wider.lost(&first)), (vec![], vec![]), "the values are the same");
+        let a = || vec!["A".to_owned()];
+        assert_eq!((wider.gained(&first), wider.lost(&first)), (a(), a()), "under a new name");
         let hidden = look(&[("Id", "id"), ("A", "double"), ("C", "date")], Some(&wider));
         assert_eq!(
             (hidden.gained(&wider), hidden.lost(&wider)),
@@ -376,7 +405,7 @@ pub(crate) mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
         #[test]
-        fn whatever_becomes_of_an_object_new_readers_read_old_records(
+        fn whatever_becomes_of_an_object_readers_of_any_version_read_records_of_any_other(
             looks in proptest::collection::vec(fields(), 2..6)
         ) {
             let output = crate::config::OutputSettings::change_table("crm");
@@ -393,15 +422,16 @@ pub(crate) mod tests {
                 for field in &object.fields {
                     let held: Vec<_> = next.fields.iter().filter(|pinned| pinned.current && pinned.source.name == field.name).collect();
                     prop_assert_eq!(held.len(), 1);
-                    let holds = widest(&held[0].source, field).unwrap();
-                    prop_assert_eq!(holds.kind, held[0].source.kind);
+                    let holds = super::held(&held[0].source, field).unwrap();
                     prop_assert_eq!((holds.precision, holds.scale), (held[0].source.precision, held[0].source.scale));
                 }
                 prop_assert_eq!(next.fields.iter().filter(|pinned| pinned.current).count(), object.fields.len());
                 for old in &versions {
                     let places = |lineage: &SchemaLineage| lineage.fields.iter().map(|field| field.name.clone()).collect::<Vec<_>>();
                     prop_assert!(places(&next).starts_with(&places(old)), "places stay");
-                    prop_assert!(SchemaCompatibility::can_read(&schema(old), &schema(&next)).is_ok());
+                    let (old, new) = (schema(old), schema(&next));
+                    prop_assert!(SchemaCompatibility::can_read(&old, &new).is_ok(), "new readers read old records");
+                    prop_assert!(SchemaCompatibility::can_read(&new, &old).is_ok(), "old readers read new records");
                 }
                 versions.push(next);
             }

@@ -79,6 +79,10 @@ impl ObjectCapture {
             Ok(held) => held,
             Err(error) => return Err(self.load_failed(error)),
         };
+        if self.are_doubtful(&held.page.rows) {
+            self.load_page = Some(held);
+            return Ok(None);
+        }
         // A load that began anew can be ahead of the polls: they go on from where they are, not from its start.
         if self.sequencer.beyond > 0 || self.live.as_ref().is_some_and(|live| !live.is_whole()) {
             let unclear = match self.sequencer.unclear(&held.page.rows, &held.reread, None) {

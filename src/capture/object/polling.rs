@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{DESCRIPTIONS_A_DAY, Follow, Held, ObjectCapture, Step};
+use super::{Follow, Held, ObjectCapture, Step};
 use crate::capture::poll::{WindowReader, pause_after};
 use crate::capture::window::Window;
 use crate::domain::{Stamp, State};
@@ -24,7 +24,7 @@ impl ObjectCapture {
                 *next_at = Instant::now() + self.settings.poll.interval;
                 return Ok(None);
             }
-            if self.described_at.elapsed() >= self.client.day() / DESCRIPTIONS_A_DAY {
+            if self.described_at.elapsed() >= self.client.describe_interval() {
                 self.describe_due = true;
                 return Ok(None);
             }
@@ -48,6 +48,10 @@ impl ObjectCapture {
             }
         };
         let (ledger_from, to) = (reader.window().ledger_from, reader.window().to());
+        if self.are_doubtful(&held.page.rows) {
+            self.poll_page = Some(held);
+            return Ok(None);
+        }
         let reading = self.reading(ledger_from);
         let unclear = match self.sequencer.unclear(&held.page.rows, &held.reread, Some(reading)) {
             Ok(unclear) => unclear,

@@ -138,9 +138,12 @@ impl ObjectCapture {
             return Err(Error::new(Kind::Internal, "a flush without a stream"));
         };
         let (sequenced, flushed) = live
-            .flush(&self.client, &mut self.sequencer)
+            .flush(&self.client, &mut self.sequencer, &mut self.doubts)
             .await
             .map_err(|error| error.during(format_args!("changes of {}", self.position.object)))?;
+        if flushed.doubtful {
+            self.expect_other_description();
+        }
         if flushed.folded > 0 {
             tracing::debug!(object = %self.position.object, folded = flushed.folded, "events of what was read since");
         }
@@ -223,7 +226,7 @@ impl ObjectCapture {
     pub(super) async fn wait_for_stream(&mut self, next_poll: Option<Instant>) -> Result<()> {
         let object = self.sequencer.object().clone();
         let Some(live) = &mut self.live else { return Ok(()) };
-        let describe = Some(self.described_at + self.client.day() / super::DESCRIPTIONS_A_DAY);
+        let describe = Some(self.described_at + self.client.describe_interval());
         let others = [next_poll, live.retry_at(), live.missed_at(), live.stands_from(), describe];
         // What is past was looked at, and waits for something else.
         let now = Instant::now();

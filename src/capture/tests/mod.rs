@@ -9,6 +9,7 @@ mod loads;
 mod platform_events;
 mod polls;
 mod repairs;
+mod retyped;
 mod special;
 mod streams;
 

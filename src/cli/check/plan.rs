@@ -114,7 +114,7 @@ pub(super) fn make(
     let outlooks: Vec<Outlook> =
         org.objects.iter().map(|object| outlook(object, stands(object), org.now)).collect();
     start.add(Purpose::Describe, describes_of(settings, org, cluster));
-    let forecast = forecast(&start, &outlooks, &Pace::default());
+    let forecast = forecast(&start, &outlooks, &Pace::default(), settings.salesforce.describe_interval);
     let objects = org.objects.iter().enumerate();
     let objects = objects.map(|(place, object)| planned(settings, object, stands(object), &forecast, place));
     let left_out = org

@@ -72,14 +72,13 @@ async fn of_objects(
         return Ok(0);
     }
     let org = client.describe_global().await?;
-    let wanted: Vec<&str> = settings.objects.iter().map(|object| object.name.as_str()).collect();
-    let choices =
-        discover::choose(&org, &wanted, &settings.exclude).map_err(|error| match discover::first_unknown(
-            &org, &wanted,
-        ) {
+    let (wanted, starters) = settings.wanted();
+    let choices = discover::choose_with(&org, &wanted, &starters, &settings.exclude).map_err(|error| {
+        match discover::first_unknown(&org, &wanted) {
             Some(entry) => settings.at_entry(entry, error),
             None => error,
-        })?;
+        }
+    })?;
     let choices: Vec<discover::Choice> = choices.into_iter().filter(|choice| fits(&choice.name)).collect();
     let names: Vec<&str> = choices
         .iter()
