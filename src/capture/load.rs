@@ -44,6 +44,7 @@ impl LoadReader {
         object: Arc<ObjectDescription>,
         position: LoadPosition,
         loads: Arc<Semaphore>,
+        condition: Option<String>,
     ) -> Self {
         // One page waits while the next is read: more would only cost memory.
         let (sender, pages) = mpsc::channel(1);
@@ -54,7 +55,7 @@ impl LoadReader {
             let sizes = PageSize::default();
             let result = match position.job.clone() {
                 Some(job) => read_bulk(&client, Job::resume(job, &object), position, sizes, &sender).await,
-                None => read_rest(&client, &object, position, &sender).await,
+                None => read_rest(&client, &object, condition.as_deref(), position, &sender).await,
             };
             if let Err(error) = result {
                 // The receiver is gone only if nobody wants the load any more.
@@ -124,9 +125,12 @@ pub(super) async fn bulk_page(
     }
 }
 
-/// All live rows, and whether queryAll must be asked for them: `query` hides archived ones.
-pub(super) fn live_rows(object: &Arc<ObjectDescription>) -> (Select, bool) {
-    let select = Select::all(object);
+/// All live rows that fit the condition, and whether queryAll must be asked for them: `query` hides archived ones.
+pub(super) fn live_rows(object: &Arc<ObjectDescription>, condition: Option<&str>) -> (Select, bool) {
+    let mut select = Select::all(object);
+    if let Some(condition) = condition {
+        select = select.condition(condition);
+    }
     match object.is_deleted.and_then(|field| object.fields.get(field)) {
         Some(is_deleted) if object.field_index("IsArchived").is_some() => {
             (select.condition(&format!("{} = false", is_deleted.name)), true)
@@ -138,13 +142,14 @@ pub(super) fn live_rows(object: &Arc<ObjectDescription>) -> (Select, bool) {
 async fn read_rest(
     client: &Client,
     object: &Arc<ObjectDescription>,
+    condition: Option<&str>,
     mut position: LoadPosition,
     pages: &mpsc::Sender<Result<LoadPage>>,
 ) -> Result<()> {
     // None: as many as there are. A query that runs into Salesforce's time limit is cut to fewer rows.
     let mut limit: Option<u32> = None;
     loop {
-        let (select, include_deleted) = live_rows(object);
+        let (select, include_deleted) = live_rows(object, condition);
         let mut select = select.order_by_id();
         if let Some(id) = &position.after_id {
             select = select.after_id(id);

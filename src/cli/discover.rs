@@ -36,7 +36,7 @@ const CONCURRENT: usize = 8;
 struct Found {
     object: String,
     label: String,
-    /// By the org's own count, which may be some hours old.
+    /// By the org's own count, which may be some hours old; with `where` counted.
     rows: Option<u64>,
     /// Whether the configuration chooses it.
     chosen: bool,
@@ -105,7 +105,12 @@ async fn discover(settings: &Settings, pattern: Option<&str>, bars: &MultiProgre
         .await;
     bar.finish_and_clear();
     let names: Vec<&str> = org.iter().map(|object| object.name.as_str()).collect();
-    let rows = match client.estimate_rows(&names).await {
+    let condition = |object: &ObjectSummary| {
+        let entry = chosen(settings, &object.name)?;
+        Some((object.name.clone(), entry.condition.clone()?))
+    };
+    let conditions: Vec<(String, String)> = org.iter().filter_map(condition).collect();
+    let rows = match client.estimate_fitting(&names, &conditions).await {
         Ok(rows) => rows,
         Err(error) => {
             tracing::warn!(%error, "the org's row counts are not known");

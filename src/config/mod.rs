@@ -2,9 +2,10 @@
 //!
 //! Comes in: a YAML file, environment, secret files. Goes out: [`Settings`], checked. Never: a secret in a message.
 //! [`load`] goes through `tree` (YAML with positions), `reader` (one key after the other), `file`, `connection`,
-//! `login`, `objects`, `platform_events` (what each key means).
+//! `login`, `objects`, `condition`, `platform_events` (what each key means).
 
 mod authorities;
+mod condition;
 mod connection;
 mod duration;
 mod file;

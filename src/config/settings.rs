@@ -29,7 +29,12 @@ pub struct Settings {
     pub platform_events: Vec<PlatformEventSettings>,
     /// Address of the status server; none: off.
     pub http_listen: Option<SocketAddr>,
+    /// What fields are hashed with: its bytes as they are, at least [`SHORTEST_HASH_KEY`]. Some if any field is hashed.
+    pub hash_key: Option<Secret>,
 }
+
+/// Shorter ones can be guessed.
+pub const SHORTEST_HASH_KEY: usize = 16;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlatformEventSettings {
@@ -303,6 +308,8 @@ pub struct ObjectSettings {
     pub poll: PollSettings,
     pub outputs: Vec<OutputSettings>,
     pub fields: FieldRules,
+    /// `where`: only records that Salesforce says fit this are published; SOQL, whole between parentheses. None: all.
+    pub condition: Option<String>,
 }
 
 impl ObjectSettings {
@@ -319,15 +326,29 @@ impl ObjectSettings {
             poll: PollSettings::default(),
             outputs: vec![OutputSettings::change_table(pipeline)],
             fields: FieldRules::default(),
+            condition: None,
         }
     }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldRules {
-    /// If not empty: only these (and Id, the cursor field, CreatedDate, IsDeleted).
+    /// If not empty: only these, what is hashed or masked, and what capture goes by (Id, the cursor field, CreatedDate,
+    /// IsDeleted).
     pub include: Vec<String>,
     pub exclude: Vec<String>,
+    /// Published as keyed hashes of their values.
+    pub hash: Vec<String>,
+    /// Published as `****` where there is a value.
+    pub mask: Vec<String>,
+}
+
+impl FieldRules {
+    /// All fields that some rule names, in the order of the lists.
+    pub fn named(&self) -> impl Iterator<Item = &str> {
+        let lists = [&self.include, &self.exclude, &self.hash, &self.mask];
+        lists.into_iter().flatten().map(String::as_str)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -436,6 +457,7 @@ impl Settings {
             exclude: Vec::new(),
             platform_events: Vec::new(),
             http_listen: Some(SocketAddr::from(([127, 0, 0, 1], 8180))),
+            hash_key: None,
         }
     }
 

@@ -33,14 +33,19 @@ pub fn value_hash(field: &Field, cell: &[u8]) -> u64 {
 }
 
 fn feed(hasher: &mut Xxh3, field: &Field, cell: &[u8]) {
-    let number = match field.kind {
+    // Of a disguised field too its own value decides whether the record has changed.
+    let number = match field.source_kind() {
         FieldKind::Int | FieldKind::Long => cell::integer(cell).map(i64::cast_unsigned),
         FieldKind::Double => cell::double(cell).map(f64::to_bits),
         FieldKind::DateTime => cell::datetime(cell).map(i64::cast_unsigned),
         FieldKind::Time => cell::time(cell).map(|millis| i64::from(millis).cast_unsigned()),
-        FieldKind::Text | FieldKind::Boolean | FieldKind::Date | FieldKind::Binary | FieldKind::Compound => {
-            None
-        }
+        FieldKind::Text
+        | FieldKind::Boolean
+        | FieldKind::Date
+        | FieldKind::Binary
+        | FieldKind::Compound
+        | FieldKind::Hashed
+        | FieldKind::Masked => None,
     };
     let text = if field.is_any() { cell::any(cell) } else { Cow::Borrowed(cell) };
     match number {

@@ -182,7 +182,11 @@ impl Encoder {
         }
         let unfit = || self.unfit(index);
         match step.kind {
-            FieldKind::Text | FieldKind::Binary | FieldKind::Compound => {
+            FieldKind::Text
+            | FieldKind::Binary
+            | FieldKind::Compound
+            | FieldKind::Hashed
+            | FieldKind::Masked => {
                 // Avro's strings are UTF-8; Salesforce's are too, but the bytes are foreign.
                 std::str::from_utf8(cell).map_err(|_| unfit())?;
                 match step.any {

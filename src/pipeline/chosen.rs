@@ -73,8 +73,10 @@ pub async fn choose(client: &Client, settings: &Settings) -> Result<Vec<Chosen>>
     }
     refuse_shared_topics(settings, &chosen)?;
     let names: Vec<&str> = chosen.iter().map(|object| &*object.name).collect();
+    let condition = |object: &Chosen| Some((object.name.to_string(), object.settings.condition.clone()?));
+    let conditions: Vec<(String, String)> = chosen.iter().filter_map(condition).collect();
     // A figure for progress and for the choice between REST and Bulk; nothing fails for want of it.
-    let estimates = match client.estimate_rows(&names).await {
+    let estimates = match client.estimate_fitting(&names, &conditions).await {
         Ok(estimates) => estimates,
         Err(error) => {
             tracing::info!(%error, "the org's row counts are not known");

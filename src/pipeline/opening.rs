@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::capture::ledger::Ledger;
-use crate::capture::{CaptureSettings, ObjectCapture};
+use crate::capture::{CaptureSettings, ObjectCapture, probe_condition};
 use crate::domain::{ChangeSequence, Position};
 use crate::error::Kind;
 use crate::salesforce::{Client, Purpose};
@@ -42,6 +42,8 @@ pub fn schema_key(object: &str) -> String {
 pub struct Opening {
     pub client: Client,
     pub name: Arc<str>,
+    /// Named in `objects`: its rules must fit the object.
+    pub by_name: bool,
     pub settings: CaptureSettings,
     pub stored: Stored,
 }
@@ -70,11 +72,20 @@ impl Opening {
                 format!("object {}: an unconditional describe came empty", self.name),
             )
         })?;
+        if self.by_name {
+            let checked = describe.check_rules(&self.settings.fields, &pinned);
+            checked.map_err(|error| error.during(format_args!("object {}", self.name)))?;
+        }
         let described = describe.compile(&self.settings.fields, &pinned)?;
         if let Some(reason) = &described.unsupported {
             return Err(Error::new(Kind::ObjectUnsupported, format!("object {}: {reason}", self.name)));
         }
-        let object = (Arc::new(described), describe.last_modified, metadata);
+        let described = Arc::new(described);
+        if let Some(condition) = &self.settings.condition {
+            // Before anything is read by it: a load would fail late, and polls not before the first change.
+            probe_condition(&client, &described, condition).await?;
+        }
+        let object = (described, describe.last_modified, metadata);
         Ok(ObjectCapture::new(&self.client, self.settings.clone(), object, position, ledger))
     }
 

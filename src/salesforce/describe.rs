@@ -19,7 +19,7 @@ use crate::error::{Error, Kind, Result};
 
 use super::fault::{Area, Fault};
 use super::transport::Call;
-use super::{Client, Purpose, restrictions};
+use super::{Client, Purpose, discover, restrictions};
 
 /// One object of describeGlobal.
 #[derive(Clone, Debug, Deserialize)]
@@ -115,6 +115,18 @@ struct DescribedField {
     sortable: bool,
     #[serde(default, deserialize_with = "null_is_default")]
     deprecated_and_hidden: bool,
+    /// Of `BillingCity` it is `BillingAddress`.
+    #[serde(default)]
+    compound_field_name: Option<String>,
+}
+
+/// What the configuration says of a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rule {
+    Include,
+    Exclude,
+    Hash,
+    Mask,
 }
 
 /// Fields that the program itself goes by: no rule leaves them out.
@@ -129,10 +141,29 @@ impl Describe {
         Ok(Self { last_modified: None, object })
     }
 
-    /// Names in the rules that the object has no field for.
-    pub fn unknown_fields<'a>(&self, rules: &'a FieldRules) -> Vec<&'a str> {
-        let known = |name: &str| self.object.fields.iter().any(|field| field.name.eq_ignore_ascii_case(name));
-        rules.include.iter().chain(&rules.exclude).map(String::as_str).filter(|name| !known(name)).collect()
+    /// Names in the rules that the object has no field for; `pinned`: those that it had.
+    pub fn unknown_fields<'a>(&self, rules: &'a FieldRules, pinned: &[String]) -> Vec<&'a str> {
+        let same = |one: &str, other: &str| one.eq_ignore_ascii_case(other);
+        let known = |name: &str| {
+            self.object.fields.iter().any(|field| same(&field.name, name))
+                || pinned.iter().any(|known| same(known, name))
+        };
+        rules.named().filter(|name| !known(name)).collect()
+    }
+
+    /// Refuses rules for fields that the object does not have: a slip in `mask` would publish what it is to hide.
+    pub fn check_rules(&self, rules: &FieldRules, pinned: &[String]) -> Result<()> {
+        let unknown = self.unknown_fields(rules, pinned);
+        let Some(first) = unknown.first() else { return Ok(()) };
+        let what = format!("the object has no field {}, or the user may not see it", unknown.join(", "));
+        let names: Vec<&str> = self.object.fields.iter().map(|field| field.name.as_str()).collect();
+        let near = discover::near(first, &names);
+        let meant = match near.as_slice() {
+            [] => "check the spelling under `fields`".to_owned(),
+            near => format!("did you mean {}?", near.join(" or ")),
+        };
+        let hint = format!("{meant}; else give the integration user read access by field-level security");
+        Err(Error::new(Kind::ObjectMisconfigured, what).hint(hint))
     }
 
     /// `pinned`: names in the order of the object's first schema; new fields follow by name. `Id` comes first.
@@ -154,8 +185,8 @@ impl Describe {
             .fields
             .iter()
             .filter(|field| !field.deprecated_and_hidden && FieldKind::of(&field.kind).is_captured())
-            .filter(|field| is_wanted(&field.name, rules, cursor_name))
-            .map(DescribedField::compile)
+            .filter(|field| self.is_wanted(field, rules, cursor_name))
+            .map(|field| self.compile_field(field, rules))
             .collect();
         let pinned: HashMap<_, _> =
             pinned.iter().enumerate().map(|(place, name)| (name.as_str(), place)).collect();
@@ -180,6 +211,44 @@ impl Describe {
             unsupported,
             revision,
             fields,
+        })
+    }
+
+    fn is_wanted(&self, field: &DescribedField, rules: &FieldRules, cursor: Option<&str>) -> bool {
+        if ALWAYS.contains(&field.name.as_str()) || cursor == Some(field.name.as_str()) {
+            return true;
+        }
+        match self.rule(field, rules) {
+            Some(Rule::Exclude) => false,
+            Some(Rule::Include | Rule::Hash | Rule::Mask) => true,
+            None => rules.include.is_empty(),
+        }
+    }
+
+    fn compile_field(&self, field: &DescribedField, rules: &FieldRules) -> Field {
+        let compiled = field.compile();
+        match self.rule(field, rules) {
+            Some(Rule::Hash) => Field { kind: FieldKind::Hashed, ..compiled },
+            Some(Rule::Mask) => Field { kind: FieldKind::Masked, ..compiled },
+            Some(Rule::Include | Rule::Exclude) | None => compiled,
+        }
+    }
+
+    /// The rule that names a field, or the address or location that it is a part of: those are published by their parts.
+    fn rule(&self, field: &DescribedField, rules: &FieldRules) -> Option<Rule> {
+        let lists = [
+            (&rules.exclude, Rule::Exclude),
+            (&rules.hash, Rule::Hash),
+            (&rules.mask, Rule::Mask),
+            (&rules.include, Rule::Include),
+        ];
+        let of = |name: &str| {
+            let listed = |list: &[String]| list.iter().any(|listed| listed.eq_ignore_ascii_case(name));
+            lists.iter().find(|(list, _)| listed(list)).map(|(_, rule)| *rule)
+        };
+        of(&field.name).or_else(|| {
+            let whole = self.field(field.compound_field_name.as_deref()?)?;
+            (FieldKind::of(&whole.kind) == FieldKind::Compound).then(|| of(&whole.name)).flatten()
         })
     }
 
@@ -231,20 +300,17 @@ impl DescribedField {
     }
 }
 
-fn is_wanted(name: &str, rules: &FieldRules, cursor: Option<&str>) -> bool {
-    if ALWAYS.contains(&name) || cursor == Some(name) {
-        return true;
-    }
-    let listed = |list: &[String]| list.iter().any(|listed| listed.eq_ignore_ascii_case(name));
-    (rules.include.is_empty() || listed(&rules.include)) && !listed(&rules.exclude)
-}
-
 fn revision(fields: &[Field]) -> u64 {
     let mut hash = xxhash_rust::xxh3::Xxh3::new();
     for field in fields {
         hash.update(field.name.as_bytes());
         hash.update(b"\0");
         hash.update(field.salesforce_type.as_bytes());
+        match field.kind {
+            FieldKind::Hashed => hash.update(b"\0hashed"),
+            FieldKind::Masked => hash.update(b"\0masked"),
+            _ => {}
+        }
         hash.update(b"\n");
     }
     hash.digest()
@@ -464,20 +530,85 @@ mod tests {
                 field("Body", "base64"),
             ],
         );
-        let include = FieldRules { include: vec!["phone".to_owned()], exclude: Vec::new() };
+        let include = FieldRules { include: vec!["phone".to_owned()], ..FieldRules::default() };
         assert_eq!(
             names(&describe.compile(&include, &[]).unwrap()),
             ["Id", "CreatedDate", "Phone", "SystemModstamp"]
         );
         let exclude = FieldRules {
-            include: Vec::new(),
             exclude: ["Id", "SystemModstamp", "Name", "Nmae"].map(str::to_owned).to_vec(),
+            ..FieldRules::default()
         };
         assert_eq!(
             names(&describe.compile(&exclude, &[]).unwrap()),
             ["Id", "CreatedDate", "Phone", "SystemModstamp"]
         );
-        assert_eq!(describe.unknown_fields(&exclude), ["Nmae"]);
+        assert_eq!(describe.unknown_fields(&exclude, &[]), ["Nmae"]);
+        assert_eq!(describe.unknown_fields(&exclude, &["Nmae".to_owned()]), [""; 0], "it was there once");
+        let error = describe.check_rules(&exclude, &[]).unwrap_err();
+        assert_eq!(error.kind(), Kind::ObjectMisconfigured);
+        assert!(error.to_string().contains("no field Nmae"), "{error}");
+        assert!(error.advice().starts_with("did you mean Name?"), "{}", error.advice());
+    }
+
+    #[test]
+    fn a_hashed_or_masked_field_is_read_and_keeps_the_type_it_has_in_salesforce() {
+        let describe = describe(
+            "Contact",
+            &[
+                field("Id", "id"),
+                field("Email", "email"),
+                field("Salary__c", "currency"),
+                field("Title", "string"),
+            ],
+        );
+        let rules = FieldRules {
+            hash: vec!["salary__C".to_owned()],
+            mask: vec!["Email".to_owned()],
+            ..FieldRules::default()
+        };
+        let object = describe.compile(&rules, &[]).unwrap();
+        let of = |object: &ObjectDescription, name: &str| {
+            let field = object.fields.iter().find(|field| field.name == name).unwrap();
+            (field.kind, field.source_kind(), field.salesforce_type.clone())
+        };
+        assert_eq!(of(&object, "Salary__c"), (FieldKind::Hashed, FieldKind::Double, "currency".to_owned()));
+        assert_eq!(of(&object, "Email"), (FieldKind::Masked, FieldKind::Text, "email".to_owned()));
+        let plain = describe.compile(&FieldRules::default(), &[]).unwrap();
+        assert_ne!(object.revision, plain.revision, "it is written by another schema");
+        // They need not be included too.
+        let included = FieldRules { include: vec!["Title".to_owned()], ..rules };
+        assert_eq!(names(&describe.compile(&included, &[]).unwrap()), ["Id", "Email", "Salary__c", "Title"]);
+    }
+
+    #[test]
+    fn a_rule_for_an_address_holds_for_its_parts_unless_they_have_their_own() {
+        let part = |name: &str| {
+            let mut part = field(name, "string");
+            part["compoundFieldName"] = json!(name.replace("City", "Address").replace("Street", "Address"));
+            part
+        };
+        let mut last_name = field("LastName", "string");
+        last_name["compoundFieldName"] = json!("Name");
+        let describe = describe(
+            "Contact",
+            &[
+                field("Id", "id"),
+                field("Name", "string"),
+                last_name,
+                field("MailingAddress", "address"),
+                part("MailingCity"),
+                part("MailingStreet"),
+            ],
+        );
+        let exclude = |name: &str| FieldRules { exclude: vec![name.to_owned()], ..FieldRules::default() };
+        let rules = FieldRules { mask: vec!["MailingCity".to_owned()], ..exclude("mailingAddress") };
+        let object = describe.compile(&rules, &[]).unwrap();
+        assert_eq!(names(&object), ["Id", "LastName", "MailingCity", "Name"]);
+        assert_eq!(object.fields[2].kind, FieldKind::Masked);
+        // A name in parts is a field beside them.
+        let object = describe.compile(&exclude("Name"), &[]).unwrap();
+        assert_eq!(names(&object), ["Id", "LastName", "MailingCity", "MailingStreet"]);
     }
 
     #[test]

@@ -94,9 +94,11 @@ impl SchemaLineage {
 
 /// The kind that values of both fit and that readers of the old one promote from.
 fn widest(old: FieldKind, new: FieldKind) -> Option<FieldKind> {
-    use FieldKind::{Double, Int, Long};
+    use FieldKind::{Double, Hashed, Int, Long, Masked, Text};
     match (old, new) {
         (old, new) if old == new => Some(old),
+        // Text is text to a reader; a rule that comes or goes is told by the field's properties.
+        (Text | Hashed | Masked, Text | Hashed | Masked) => Some(new),
         (Int, Long) | (Long, Int) => Some(Long),
         (Int | Long, Double) | (Double, Int | Long) => Some(Double),
         _ => None,
@@ -182,6 +184,25 @@ pub(crate) mod tests {
         let back =
             SchemaLineage::merge(Some(&third), &described(&[("Id", "id"), ("A", "int"), ("b", "string")]));
         assert_eq!(names(&back), [("Id", true), ("A", true), ("B", true), ("B_2", false)]);
+    }
+
+    #[test]
+    fn a_hidden_field_keeps_its_name_if_it_was_text_and_else_gets_a_new_one() {
+        let plain = described(&[("Id", "id"), ("A", "currency"), ("B", "email"), ("C", "boolean")]);
+        let mut hidden = plain.clone();
+        for (place, kind) in [(1, FieldKind::Hashed), (2, FieldKind::Hashed), (3, FieldKind::Masked)] {
+            hidden.fields[place].kind = kind;
+        }
+        let first = SchemaLineage::merge(None, &plain);
+        let second = SchemaLineage::merge(Some(&first), &hidden);
+        let wanted = [("Id", true), ("A", false), ("B", true), ("C", false), ("A_2", true), ("C_2", true)];
+        assert_eq!(names(&second), wanted);
+        assert_eq!(second.fields[2].source.kind, FieldKind::Hashed);
+        assert_eq!(SchemaLineage::decode(&second.encode()).as_ref(), Ok(&second));
+        let third = SchemaLineage::merge(Some(&second), &plain);
+        let wanted = [("Id", true), ("A", true), ("B", true), ("C", true), ("A_2", false), ("C_2", false)];
+        assert_eq!(names(&third), wanted);
+        assert_eq!(third.fields[2].source.kind, FieldKind::Text);
     }
 
     #[test]

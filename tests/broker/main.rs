@@ -6,6 +6,7 @@ mod budget;
 mod commands;
 mod control;
 mod fault_matrix;
+mod hidden;
 #[path = "../support/json_schema.rs"]
 mod json_schema;
 mod kafka_faults;

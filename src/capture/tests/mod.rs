@@ -3,7 +3,9 @@
 //! In here: the stage. It keeps what a control partition would keep, so that a test may end a run anywhere and go on
 //! from what was committed, and it checks of every batch that its numbers rise. Beside it, by topic: the tests.
 
+mod conditions;
 mod deletions;
+mod hidden;
 mod loads;
 mod platform_events;
 mod polls;
@@ -66,6 +68,8 @@ fn settings() -> CaptureSettings {
             ..PollSettings::default()
         },
         fields: FieldRules::default(),
+        hash_key: None,
+        condition: None,
         estimate: None,
         loads: Arc::new(Semaphore::new(4)),
         until: None,

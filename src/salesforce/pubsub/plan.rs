@@ -9,7 +9,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::domain::{FieldKind, FieldSet, ObjectDescription, RowLayout, Rows};
+use crate::domain::{Field, FieldKind, FieldSet, ObjectDescription, RowLayout, Rows};
 use crate::error::{Error, Kind, Result};
 
 use super::cell::{Rendered, render};
@@ -266,7 +266,9 @@ impl EventPlan {
         }
         match self.object.fields.get(field) {
             // Salesforce knows no null there; the event shows one now and then.
-            Some(described) if described.kind == FieldKind::Boolean => cells.unexpressed.insert(field),
+            Some(described) if described.source_kind() == FieldKind::Boolean => {
+                cells.unexpressed.insert(field)
+            }
             // Not computed is not empty.
             Some(described) if described.calculated => {}
             _ => drop(cells.set(field, |_| Rendered::Fit)),
@@ -330,7 +332,8 @@ impl EventPlan {
         cells: &mut EventCells,
     ) {
         cells.changed.insert(field);
-        let is_boolean = self.object.fields.get(field).is_some_and(|field| field.kind == FieldKind::Boolean);
+        let is_boolean =
+            self.object.fields.get(field).is_some_and(|field| field.source_kind() == FieldKind::Boolean);
         match (event.value(slot), nulled) {
             // A difference is no value.
             _ if event.diff.contains(slot) => cells.unexpressed.insert(field),
@@ -345,7 +348,7 @@ impl EventPlan {
     }
 
     fn write(&self, event: &ChangeEvent, slot: usize, field: usize, cells: &mut EventCells) {
-        let kind = self.object.fields.get(field).map_or(FieldKind::Text, |field| field.kind);
+        let kind = self.object.fields.get(field).map_or(FieldKind::Text, Field::source_kind);
         let rendered = cells.set(field, |out| render(kind, event, event.value(slot), out));
         if rendered == Rendered::ManyDigits && self.exact_decimals {
             cells.unexpressed.insert(field);
@@ -376,7 +379,7 @@ fn switches(object: &ObjectDescription, name: &str) -> Vec<usize> {
     };
     let fields = object.fields.iter().enumerate();
     fields
-        .filter(|(_, field)| field.kind == FieldKind::Boolean && is_one(&field.name))
+        .filter(|(_, field)| field.source_kind() == FieldKind::Boolean && is_one(&field.name))
         .map(|(index, _)| index)
         .collect()
 }
