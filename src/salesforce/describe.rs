@@ -536,18 +536,18 @@ mod tests {
             ["Id", "CreatedDate", "Phone", "SystemModstamp"]
         );
         let exclude = FieldRules {
-            exclude: ["Id", "SystemModstamp", "Name", "Nmae"].map(str::to_owned).to_vec(),
+            exclude: ["Id", "SystemModstamp", "Name", "Nam"].map(str::to_owned).to_vec(),
             ..FieldRules::default()
         };
         assert_eq!(
             names(&describe.compile(&exclude, &[]).unwrap()),
             ["Id", "CreatedDate", "Phone", "SystemModstamp"]
         );
-        assert_eq!(describe.unknown_fields(&exclude, &[]), ["Nmae"]);
-        assert_eq!(describe.unknown_fields(&exclude, &["Nmae".to_owned()]), [""; 0], "it was there once");
+        assert_eq!(describe.unknown_fields(&exclude, &[]), ["Nam"]);
+        assert_eq!(describe.unknown_fields(&exclude, &["Nam".to_owned()]), [""; 0], "it was there once");
         let error = describe.check_rules(&exclude, &[]).unwrap_err();
         assert_eq!(error.kind(), Kind::ObjectMisconfigured);
-        assert!(error.to_string().contains("no field Nmae"), "{error}");
+        assert!(error.to_string().contains("no field Nam"), "{error}");
         assert!(error.advice().starts_with("did you mean Name?"), "{}", error.advice());
     }
 

@@ -116,11 +116,11 @@ async fn arrives(stage: &Stage, object: &str, holds: impl Fn(&[Record]) -> bool)
 /// Live records that fit, by the condition of their object.
 fn fitting(stage: &Stage, object: &str) -> Vec<String> {
     let rows = stage.simulator.org().truth_rows(object).unwrap();
-    let fits = |row: &Value| match object {
+    let fitting = rows.filter(|row| match object {
         "Account" => row["Rating"] == "Hot",
         _ => row["LeadSource"] == "Web" || row["LeadSource"].is_null(),
-    };
-    rows.filter(fits).map(|row| row["Id"].as_str().unwrap().to_owned()).collect()
+    });
+    fitting.map(|row| row["Id"].as_str().unwrap().to_owned()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
