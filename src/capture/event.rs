@@ -141,10 +141,22 @@ impl Sequencer {
     }
 
     /// Publishes an event's record. `row`: the record as it was read since, no older than the event; the event's own
-    /// values go before it. Without a row the event's fields go out alone, and the column mask says which they are.
-    pub fn event(&mut self, out: &mut Sequenced, record: &EventRecord, row: Option<Row<'_>>) -> Result<()> {
+    /// values go before it, unless it was asked of the row whether it fits a condition (`as_read`): then nothing else is to be
+    /// seen. Without a row the event's fields go out alone, and the column mask says which they are.
+    pub fn event(
+        &mut self,
+        out: &mut Sequenced,
+        record: &EventRecord,
+        row: Option<Row<'_>>,
+        as_read: bool,
+    ) -> Result<()> {
         let body = &record.body;
-        let operation = body.kind.operation();
+        let is_back = self.ledger.newest(&record.id).is_some_and(|newest| newest.kind == Kind::Deleted);
+        let operation = match body.kind {
+            // It was published as gone, and all of it is here.
+            EventKind::Update if is_back && row.is_some() => Operation::Insert,
+            kind => kind.operation(),
+        };
         let deleted = body.kind == EventKind::Delete;
         let mut detail = body.detail.clone();
         let key = self.object.key;
@@ -155,7 +167,7 @@ impl Sequencer {
                     return record.id.as_bytes();
                 }
                 let read = row.and_then(|row| row.cell(field));
-                match body.own(field).filter(|_| !deleted) {
+                match body.own(field).filter(|_| !deleted && !(as_read && read.is_some())) {
                     Some(own) => {
                         overlaid |= read.is_some_and(|read| self.differs(field, own, read));
                         own
@@ -188,6 +200,24 @@ impl Sequencer {
         Ok(())
     }
 
+    /// An event of a record that does not fit the condition, or that is deleted, whether or not it did. `row`: the record as
+    /// it was read since. A record that an event brings into being was not published before.
+    pub fn unfit_event(
+        &mut self,
+        out: &mut Sequenced,
+        record: &EventRecord,
+        row: Option<Row<'_>>,
+    ) -> Result<()> {
+        let body = &record.body;
+        let never = matches!(body.kind, EventKind::Create | EventKind::Undelete);
+        let (stamp, hash) = match (self.object.cursor, row) {
+            (Some(cursor), Some(row)) => (self.stamp(row, cursor.0)?, content_hash(&self.object, row)),
+            _ => (body.stamp(), DELETED_BY_EVENT),
+        };
+        let entry = Entry { kind: Kind::Deleted, stamp, hash, number: 0, event: record.hash };
+        self.leave(out, record.id, never, entry, body.committed_at, body.detail.clone())
+    }
+
     /// Whether two texts of a field mean two values.
     fn differs(&self, field: usize, one: &[u8], other: &[u8]) -> bool {
         one != other
@@ -196,6 +226,31 @@ impl Sequencer {
                 .fields
                 .get(field)
                 .is_none_or(|field| value_hash(field, one) != value_hash(field, other))
+    }
+
+    /// The same as [`Self::refetched`] of a record that does not fit the condition.
+    pub fn unfit_refetched(
+        &mut self,
+        out: &mut Sequenced,
+        id: RecordId,
+        row: Row<'_>,
+        at: Stamp,
+        detail: Detail,
+    ) -> Result<()> {
+        let stamp = match self.object.cursor {
+            Some(cursor) => self.stamp(row, cursor.0)?,
+            None => at,
+        };
+        let never = self.created(row).is_some_and(|created| created == stamp);
+        let hash = content_hash(&self.object, row);
+        self.leave(
+            out,
+            id,
+            never,
+            Entry { kind: Kind::Deleted, stamp, hash, number: 0, event: 0 },
+            at,
+            detail,
+        )
     }
 
     /// A record that was read again because an event could not say what happened to it: a restatement. `row`: none if it
@@ -242,9 +297,7 @@ impl Sequencer {
             Some(newest) if newest.kind == Kind::Live => Operation::Update,
             Some(_) => Operation::Insert,
             None => {
-                let created =
-                    self.object.created_date.and_then(|field| row.value(field)).and_then(Stamp::parse);
-                if created.is_some_and(|created| created == stamp) {
+                if self.created(row).is_some_and(|created| created == stamp) {
                     Operation::Insert
                 } else {
                     Operation::Update
@@ -260,7 +313,7 @@ impl Sequencer {
     }
 
     /// The row that was pushed last is a change.
-    fn push(&mut self, out: &mut Sequenced, operation: Operation, at: Stamp, detail: Detail) {
+    pub(super) fn push(&mut self, out: &mut Sequenced, operation: Operation, at: Stamp, detail: Detail) {
         self.sequence = self.sequence.next(at);
         let row = u32::try_from(out.rows.len() - 1).unwrap_or(u32::MAX);
         let detail = out.detail(detail);

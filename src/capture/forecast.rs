@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::condition::IDS_PER_QUESTION;
 use super::deletions::{asks_for_deletions, deletions_interval};
 use super::object::REST_LOAD_ROWS;
 use super::page_size::PageSize;
@@ -90,6 +91,8 @@ pub struct Outlook {
     pub page_rows: u64,
     pub following: Following,
     pub asks_for_deletions: bool,
+    /// Of records that changed it is asked whether they fit a condition.
+    pub asks_fit: bool,
     /// Rows saved in a day, taken to come evenly.
     pub changes_per_day: f64,
     /// What is read of the time before now: since the last run.
@@ -107,6 +110,7 @@ impl Outlook {
             page_rows: query::page_rows(object),
             following: if object.cursor.is_some() { following } else { Following::None },
             asks_for_deletions: asks_for_deletions(object),
+            asks_fit: false,
             changes_per_day: 0.0,
             behind: Duration::ZERO,
             poll: poll.clone(),
@@ -209,6 +213,10 @@ impl Outlook {
     /// its load is over. What `run --once` uses.
     pub fn until_caught_up(&self, loaded: Duration, sharing: &Sharing, pace: &Pace) -> Costs {
         let mut costs = Costs::default();
+        if self.asks_fit {
+            // A condition is tried before anything is read by it.
+            costs.add(Purpose::Describe, 1.0);
+        }
         costs.add(Purpose::Load, self.load(pace).calls);
         let first = self.poll.settle + FIRST_WINDOW;
         if self.following == Following::Poll {
@@ -237,6 +245,11 @@ impl Outlook {
                 let polls = self.polls_a_day(sharing);
                 let pause = Duration::from_secs_f64(day / polls.max(1.0));
                 self.add_polls(&mut costs, polls, pause, sharing, pace);
+                if self.asks_fit && polls > 0.0 {
+                    // Polls that find a change, each with a question or more.
+                    let finding = polls * (1.0 - (-self.changes_per_day / polls).exp());
+                    costs.add(Purpose::Poll, finding.max(self.changes_per_day / IDS_PER_QUESTION as f64));
+                }
                 pause
             }
             Following::Subscribe { rereads } => {
@@ -245,7 +258,12 @@ impl Outlook {
                 {
                     // A reading waits for its first change, and then for company.
                     let apart = day / self.changes_per_day + gathers.as_secs_f64();
-                    costs.add(Purpose::Refetch, (day / apart).max(self.changes_per_day / IDS_PER_CALL));
+                    let readings = (day / apart).max(self.changes_per_day / IDS_PER_CALL);
+                    costs.add(Purpose::Refetch, readings);
+                    if self.asks_fit {
+                        let questions = self.changes_per_day / IDS_PER_QUESTION as f64;
+                        costs.add(Purpose::Refetch, readings.max(questions));
+                    }
                 }
                 // Deletions wait for the stream's next word.
                 Duration::from_secs_f64(day / self.changes_per_day.max(1.0)).min(SIGN_OF_LIFE)
@@ -365,6 +383,7 @@ mod tests {
             page_rows: 2_000,
             following: Following::Poll,
             asks_for_deletions: true,
+            asks_fit: false,
             changes_per_day: 0.0,
             behind: Duration::ZERO,
             poll: PollSettings::default(),
@@ -448,6 +467,18 @@ mod tests {
     }
 
     #[test]
+    fn a_condition_costs_a_question_for_each_poll_that_finds_a_change() {
+        let of = |changes_per_day, asks_fit| {
+            day(&Outlook { changes_per_day, asks_fit, ..outlook(10) }).of(Purpose::Poll).round()
+        };
+        assert_eq!((of(0.0, true), of(0.0, false)), (96.0, 96.0));
+        assert_eq!(of(80_000.0, true), 2.0 * 2_880.0);
+        let costs = Outlook { asks_fit: true, ..outlook(10) };
+        let costs = costs.until_caught_up(Duration::ZERO, &Sharing::default(), &Pace::default());
+        assert_eq!(costs.of(Purpose::Describe), 2.0, "it is tried first");
+    }
+
+    #[test]
     fn what_is_due_waits_for_the_next_poll() {
         // Quiet: a poll each 15 minutes, and with it what is due every 10.
         let quiet = day(&outlook(10));
@@ -465,6 +496,8 @@ mod tests {
         assert_eq!(quiet.of(Purpose::Deletions).round(), 107.0, "at every third sign of life");
         // Every 9 s and a second of waiting.
         assert_eq!(of(9_600.0, following).of(Purpose::Refetch).round(), 8_640.0);
+        let asked = day(&Outlook { following, asks_fit: true, changes_per_day: 9_600.0, ..outlook(10) });
+        assert_eq!(asked.of(Purpose::Refetch).round(), 2.0 * 8_640.0, "a question for each reading");
         let bare = Following::Subscribe { rereads: None };
         assert_eq!(of(9_600.0, bare).of(Purpose::Refetch), 0.0);
     }

@@ -53,6 +53,9 @@ pub struct LiveSettings {
     pub patience: Duration,
     /// How long to wait at most before the stream is opened again.
     pub longest_pause: Duration,
+    /// What a record must fit to be published; Salesforce is asked for each that an event names. Wants whole records: of one
+    /// that comes to fit an event alone brings only what changed.
+    pub condition: Option<String>,
     /// So many records are remembered while polls are ahead of a stream that is away; with more the next one begins anew.
     pub most_ahead: usize,
 }
@@ -67,6 +70,7 @@ impl LiveSettings {
             stands_after: Duration::from_secs(5),
             patience: Duration::from_secs(5),
             longest_pause: Duration::from_secs(30),
+            condition: None,
             most_ahead: MOST_AHEAD,
         }
     }
@@ -509,7 +513,8 @@ impl Live {
             .find(|(place, waiting)| *place + 1 >= MOST_WAITING && matches!(waiting, Waiting::Mark { .. }))
             .map_or(self.waiting.len(), |(place, _)| place + 1);
         let (wanted, due) = self.wanted(sequencer, until);
-        let read = read_records(client, sequencer.object(), &wanted, &due).await?;
+        let condition = self.settings.condition.as_deref();
+        let read = read_records(client, sequencer.object(), &wanted, &due, condition).await?;
         self.refetch_wait = client.stretched(Purpose::Refetch, self.settings.refetch_wait);
 
         let object = sequencer.object().clone();
@@ -529,15 +534,20 @@ impl Live {
                 Waiting::Record(record) => {
                     self.records -= 1;
                     let row = read.row(&record.id);
+                    let asked = self.settings.condition.is_some();
+                    let fits = !asked || (record.body.kind != EventKind::Delete && read.fits(&record.id));
                     match sequencer.seen(&record) {
-                        Seen::Never => sequencer.event(&mut out, &record, row)?,
+                        Seen::Never | Seen::Tied if !fits => {
+                            sequencer.unfit_event(&mut out, &record, row)?;
+                        }
+                        Seen::Never => sequencer.event(&mut out, &record, row, asked)?,
                         Seen::Repeated => out.repeated += 1,
                         Seen::Folded => flushed.folded += 1,
                         Seen::Tied => {
                             if sequencer.holds(&record.id, row) {
                                 flushed.folded += 1;
                             } else {
-                                sequencer.event(&mut out, &record, row)?;
+                                sequencer.event(&mut out, &record, row, asked)?;
                             }
                         }
                     }
@@ -545,7 +555,12 @@ impl Live {
                 Waiting::Reread { id, at } => {
                     self.records -= 1;
                     flushed.reread += 1;
-                    sequencer.refetched(&mut out, id, read.row(&id), at, Detail::refetch())?;
+                    match read.row(&id) {
+                        Some(row) if !read.fits(&id) => {
+                            sequencer.unfit_refetched(&mut out, id, row, at, Detail::refetch())?;
+                        }
+                        row => drop(sequencer.refetched(&mut out, id, row, at, Detail::refetch())?),
+                    }
                 }
                 Waiting::Lost(lost) => {
                     self.records -= 1;
@@ -571,7 +586,9 @@ impl Live {
                 Waiting::Record(record) => {
                     let body = &record.body;
                     let wants = match sequencer.seen(record) {
-                        Seen::Repeated | Seen::Folded => false,
+                        Seen::Repeated => false,
+                        // What comes before it in this turn may make it one that is published.
+                        Seen::Folded => self.settings.condition.is_some() && body.kind != EventKind::Delete,
                         Seen::Never => {
                             body.kind != EventKind::Delete && (self.settings.whole || body.is_partial())
                         }

@@ -45,6 +45,7 @@ impl LoadReader {
         object: Arc<ObjectDescription>,
         position: LoadPosition,
         loads: Arc<Semaphore>,
+        condition: Option<String>,
     ) -> Self {
         // One page waits while the next is read: more would only cost memory.
         let (sender, pages) = mpsc::channel(1);
@@ -55,7 +56,7 @@ impl LoadReader {
             let sizes = PageSize::default();
             let result = match position.job.clone() {
                 Some(job) => read_bulk(&client, Job::resume(job, &object), position, sizes, &sender).await,
-                None => read_rest(&client, &object, position, &sender).await,
+                None => read_rest(&client, &object, condition.as_deref(), position, &sender).await,
             };
             if let Err(error) = result {
                 // The receiver is gone only if nobody wants the load any more.
@@ -125,9 +126,12 @@ pub(super) async fn bulk_page(
     }
 }
 
-/// All live rows, and whether queryAll must be asked for them: `query` hides archived ones.
-pub(super) fn live_rows(object: &Arc<ObjectDescription>) -> (Select, bool) {
-    let select = Select::all(object);
+/// All live rows that fit the condition, and whether queryAll must be asked for them: `query` hides archived ones.
+pub(super) fn live_rows(object: &Arc<ObjectDescription>, condition: Option<&str>) -> (Select, bool) {
+    let mut select = Select::all(object);
+    if let Some(condition) = condition {
+        select = select.condition(condition);
+    }
     match object.is_deleted.and_then(|field| object.fields.get(field)) {
         Some(is_deleted) if object.field_index("IsArchived").is_some() => {
             (select.condition(&format!("{} = false", is_deleted.name)), true)
@@ -139,11 +143,12 @@ pub(super) fn live_rows(object: &Arc<ObjectDescription>) -> (Select, bool) {
 async fn read_rest(
     client: &Client,
     object: &Arc<ObjectDescription>,
+    condition: Option<&str>,
     position: LoadPosition,
     pages: &mpsc::Sender<Result<LoadPage>>,
 ) -> Result<()> {
     let copying = Copying::of(&object.name);
-    let mut reading = RestReading { client, object, position, pages, parts: copying.parts() };
+    let mut reading = RestReading { client, object, condition, position, pages, parts: copying.parts() };
     while let Some(part) = reading.parts.get(reading.position.part as usize) {
         let more = match &part.parents {
             Some(parents) => reading.by_parents(part, parents).await?,
@@ -163,6 +168,7 @@ async fn read_rest(
 struct RestReading<'a> {
     client: &'a Client,
     object: &'a Arc<ObjectDescription>,
+    condition: Option<&'a str>,
     position: LoadPosition,
     pages: &'a mpsc::Sender<Result<LoadPage>>,
     parts: &'static [Part],
@@ -184,7 +190,7 @@ impl RestReading<'_> {
     }
 
     fn select(&self, part: &Part) -> (Select, bool) {
-        let (select, include_deleted) = live_rows(self.object);
+        let (select, include_deleted) = live_rows(self.object, self.condition);
         match part.condition {
             Some(condition) => (select.condition(condition), include_deleted),
             None => (select, include_deleted),

@@ -3,7 +3,9 @@
 //! Comes in: Salesforce's answers through `salesforce`, positions from the control partition. Goes out: batches.
 //! Rules on order, gaps and completeness live here and nowhere else; nothing here knows Avro or Kafka.
 
+mod condition;
 mod deletions;
+mod disguise;
 mod event;
 pub mod forecast;
 pub mod ledger;
@@ -20,6 +22,7 @@ mod sequencer;
 mod tests;
 mod window;
 
+pub use condition::{probe as probe_condition, refused as condition_refused};
 pub use deletions::asks_for_deletions;
 pub use live::LiveSettings;
 pub use object::{CaptureSettings, ObjectCapture, Step};

@@ -18,13 +18,14 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::deletions::{Deletions, Found};
+use super::disguise::Disguise;
 use super::ledger::{Ledger, RecordId};
 use super::live::{Live, LiveSettings};
 use super::load::{LoadPage, LoadReader};
 use super::misfit::Doubts;
 use super::poll::{PollPage, WindowReader};
 use super::sequencer::{Sequenced, Sequencer};
-use crate::config::{FieldRules, Method, PollSettings};
+use crate::config::{FieldRules, Method, PollSettings, Secret};
 use crate::domain::position::VERSION;
 use crate::domain::{
     Batch, Capture, ControlRecord, Described, Need, Notice, ObjectDescription, PinnedDescription, Position,
@@ -48,6 +49,10 @@ pub struct CaptureSettings {
     pub initial_load: bool,
     pub poll: PollSettings,
     pub fields: FieldRules,
+    /// What fields are hashed with.
+    pub hash_key: Option<Secret>,
+    /// What a record must fit to be published, in SOQL.
+    pub condition: Option<String>,
     /// Rows by the org's own count, if known; decides between REST and Bulk.
     pub estimate: Option<u64>,
     /// How many loads may read at once in this process.
@@ -90,6 +95,7 @@ impl<P> Held<P> {
 pub struct ObjectCapture {
     client: Client,
     settings: CaptureSettings,
+    disguise: Disguise,
     sequencer: Sequencer,
     position: Position,
     started: bool,
@@ -156,6 +162,7 @@ impl ObjectCapture {
         sequencer.beyond = position.reload.as_ref().map_or(0, |reload| reload.beyond);
         Self {
             client: client.for_purpose(Purpose::Poll),
+            disguise: Disguise::new(&settings.fields, settings.hash_key.as_ref()),
             settings,
             sequencer,
             position,
@@ -372,6 +379,11 @@ impl ObjectCapture {
             .live
             .clone()
             .filter(|_| followable)
+            .map(|settings| LiveSettings {
+                whole: settings.whole || self.settings.condition.is_some(),
+                condition: self.settings.condition.clone(),
+                ..settings
+            })
             .map(|settings| Live::new(settings, self.sequencer.object()));
         self.stream_position = self.position.replay_id.clone();
         self.position.capture = match (&self.live, followable) {
@@ -488,11 +500,20 @@ impl ObjectCapture {
             let (object, stale) = (&self.description().name, sequenced.stale);
             tracing::debug!(%object, stale, "rows older than what was published were dropped");
         }
+        if sequenced.unfit > 0 {
+            let (object, unfit) = (&self.description().name, sequenced.unfit);
+            tracing::debug!(%object, unfit, "rows that do not fit `where` were left out");
+        }
+        let object = self.description().clone();
+        let mut details = sequenced.details;
+        // Nothing behind this may see what is to be hidden.
+        let rows = self.disguise.rows(&object, sequenced.rows);
+        self.disguise.details(&object, &mut details);
         Batch {
-            object: self.description().clone(),
-            rows: sequenced.rows,
+            object,
+            rows,
             changes: sequenced.changes,
-            details: sequenced.details,
+            details,
             notices: std::mem::take(&mut self.notices),
             source,
             load_id,

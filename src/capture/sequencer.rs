@@ -12,6 +12,11 @@
 //! - a live row: older stamps are stale, the same stamp with the same content is a repeat, everything else is an
 //!   update or a delete (two saves within one second share a stamp, but not their content).
 //!
+//! With a condition (`where`) a row that would be published, but does not fit, is a delete with the id alone, if it may have
+//! been published: there is a live row in the ledger, or nothing at all and the record is older than the ledger's reach.
+//! Otherwise nothing is published. Either way the ledger holds a deletion with the content of the row, by which the same
+//! reading is known again.
+//!
 //! A loaded row is dropped if something of its id, and not older, was published: a change that was followed beside
 //! the load, or the row itself in an earlier attempt. Where everything is loaded anew only what was published since that was
 //! decided counts; a row that is older than what was published before is read again by its id.
@@ -22,10 +27,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::condition::{Fit, Fitting};
 use super::ledger::{Entry, Kind, Ledger, RecordId, UNKNOWN};
 use crate::domain::content::content_hash;
 use crate::domain::{
-    Change, ChangeSequence, CursorField, Detail, ObjectDescription, Operation, Row, RowLayout, Rows, Stamp,
+    Change, ChangeSequence, CursorField, Detail, ObjectDescription, Operation, Row, RowLayout, Rows, Source,
+    Stamp,
 };
 use crate::{Error, Result, error};
 
@@ -51,11 +58,20 @@ pub struct Sequenced {
     pub repeated: u64,
     /// Rows older than what was published.
     pub stale: u64,
+    /// Rows that do not fit the condition, and never did as far as is known.
+    pub unfit: u64,
 }
 
 impl Sequenced {
     fn new(rows: Rows) -> Self {
-        Self { changes: Vec::with_capacity(rows.len()), rows, details: Vec::new(), repeated: 0, stale: 0 }
+        Self {
+            changes: Vec::with_capacity(rows.len()),
+            rows,
+            details: Vec::new(),
+            repeated: 0,
+            stale: 0,
+            unfit: 0,
+        }
     }
 
     /// For changes that come one by one; their rows hold every field.
@@ -121,6 +137,8 @@ impl Sequencer {
             if let Some(newest) = self.ledger.newest(&id)
                 && newest.stamp >= stamp
                 && !(newest.stamp == stamp && self.is_due_again(&newest))
+                // What did not fit a condition as it is now, and does: another condition is asked for since.
+                && !(newest.kind == Kind::Deleted && newest.hash == content_hash(&self.object, row))
             {
                 // Within one second nobody can tell which is younger; the polls up to the load's end read it again.
                 if newest.stamp > stamp {
@@ -141,29 +159,110 @@ impl Sequencer {
         Ok(out)
     }
 
-    /// Rows of a window, live and deleted.
-    pub fn poll_page(&mut self, rows: Rows, reading: Reading) -> Result<Sequenced> {
+    /// Rows of a window, live and deleted. `fitting`: which of the [`Self::news`] fit the condition; none: there is no
+    /// condition. `of`: the source of what goes out for a record that does not fit any more.
+    pub fn poll_page(
+        &mut self,
+        rows: Rows,
+        reading: Reading,
+        fitting: Option<&Fitting>,
+        of: Source,
+    ) -> Result<Sequenced> {
         let Some(cursor) = self.object.cursor else { return Ok(Sequenced::new(rows)) };
         let keys = self.keys(&rows, Some(cursor), Stamp::default())?;
         let mut out = Sequenced::new(rows);
-        for (row, (id, stamp)) in out.rows.iter().zip(keys) {
-            let deleted = self.object.is_deleted.and_then(|field| row.value(field)) == Some(b"true");
+        for (place, (id, stamp)) in keys.into_iter().enumerate() {
+            let Some(row) = out.rows.row(place) else { continue };
+            let deleted = self.is_deleted(row);
             let hash = content_hash(&self.object, row);
-            match self.decide(row, &id, stamp, deleted, hash, reading) {
-                Decision::Repeated => out.repeated += 1,
-                Decision::Stale => out.stale += 1,
+            let operation = match self.decide(row, &id, stamp, deleted, hash, reading) {
+                Decision::Repeated => {
+                    out.repeated += 1;
+                    continue;
+                }
+                Decision::Stale => {
+                    out.stale += 1;
+                    continue;
+                }
                 // Whoever asked `unclear` before has read it since.
-                Decision::Unclear => out.repeated += 1,
-                Decision::Publish(operation) => {
+                Decision::Unclear => {
+                    out.repeated += 1;
+                    continue;
+                }
+                Decision::Publish(operation) => operation,
+            };
+            match fitting.map_or(Fit::Yes, |fitting| fitting.of(&id, Some(stamp))) {
+                Fit::Yes => {
                     self.sequence = self.sequence.next(stamp);
                     out.changes.push(change(row, operation, self.sequence, stamp));
                     let kind = if deleted { Kind::Deleted } else { Kind::Live };
                     let number = self.sequence.number();
                     self.ledger.enter(id, Entry { kind, stamp, hash, number, event: 0 });
                 }
+                // It was saved behind what this reading shows: a later window shows it as it is then.
+                Fit::Later => out.stale += 1,
+                Fit::No => {
+                    let is_new = self.created(row).is_some_and(|created| created >= reading.ledger_from);
+                    let detail = Detail { source: of, ..Detail::refetch() };
+                    let entry = Entry { kind: Kind::Deleted, stamp, hash, number: 0, event: 0 };
+                    self.leave(&mut out, id, is_new, entry, stamp, detail)?;
+                }
             }
         }
         Ok(out)
+    }
+
+    /// Records of a page that [`Self::poll_page`] would publish: of these it must be known whether they fit the condition.
+    pub fn news(&self, rows: &Rows, reading: Reading) -> Result<Vec<RecordId>> {
+        let Some(cursor) = self.object.cursor else { return Ok(Vec::new()) };
+        let keys = self.keys(rows, Some(cursor), Stamp::default())?;
+        let is_news = |(row, (id, stamp)): &(Row<'_>, (RecordId, Stamp))| {
+            let hash = content_hash(&self.object, *row);
+            let decision = self.decide(*row, id, *stamp, self.is_deleted(*row), hash, reading);
+            matches!(decision, Decision::Publish(_))
+        };
+        Ok(rows.iter().zip(keys).filter(is_news).map(|(_, (id, _))| id).collect())
+    }
+
+    /// A record does not fit the condition: a delete of its id goes out if it may have been published. `never`: it was
+    /// not, if the ledger holds nothing of it. `entry`: what is to be known of this reading.
+    pub(super) fn leave(
+        &mut self,
+        out: &mut Sequenced,
+        id: RecordId,
+        never: bool,
+        mut entry: Entry,
+        at: Stamp,
+        detail: Detail,
+    ) -> Result<()> {
+        let newest = self.ledger.newest(&id);
+        let is_gone = match &newest {
+            Some(newest) => newest.kind == Kind::Deleted,
+            None => never,
+        };
+        if is_gone {
+            out.unfit += 1;
+        } else {
+            // Nothing of its content: it does not fit.
+            let key = self.object.key;
+            out.rows.push_only(key, id.as_bytes()).map_err(|_| self.unreadable("a page has no ids"))?;
+            let detail = Detail { changed: None, carried: Some([key].into_iter().collect()), ..detail };
+            self.push(out, Operation::Delete, at, detail);
+        }
+        if let Some(newest) = newest.filter(|newest| newest.kind == Kind::Deleted) {
+            // getDeleted named it with a moment, and may name it again.
+            entry.stamp = entry.stamp.max(newest.stamp);
+        }
+        self.ledger.enter(id, Entry { number: self.sequence.number(), ..entry });
+        Ok(())
+    }
+
+    fn is_deleted(&self, row: Row<'_>) -> bool {
+        self.object.is_deleted.and_then(|field| row.value(field)) == Some(b"true")
+    }
+
+    pub(super) fn created(&self, row: Row<'_>) -> Option<Stamp> {
+        self.object.created_date.and_then(|field| row.value(field)).and_then(Stamp::parse)
     }
 
     fn decide(
@@ -179,8 +278,7 @@ impl Sequencer {
             if deleted {
                 return Decision::Publish(Operation::Delete);
             }
-            let created = self.object.created_date.and_then(|field| row.value(field)).and_then(Stamp::parse);
-            let is_new = created.is_some_and(|created| created >= reading.ledger_from);
+            let is_new = self.created(row).is_some_and(|created| created >= reading.ledger_from);
             return Decision::Publish(if is_new { Operation::Insert } else { Operation::Update });
         };
         match (newest.kind, deleted) {
@@ -189,6 +287,8 @@ impl Sequencer {
                 Decision::Publish(Operation::Delete)
             }
             (Kind::Deleted, true) => Decision::Repeated,
+            // A live row of this very content did not fit the condition.
+            (Kind::Deleted, false) if newest.hash == hash => Decision::Repeated,
             // getDeleted was asked before this row was read: it is back, though its stamp may not have moved.
             (Kind::Deleted, false) if newest.hash == NO_ROW => Decision::Publish(Operation::Insert),
             // Of an event alone the stamp of the row is not known: it can be older than the commit.
@@ -230,8 +330,8 @@ impl Sequencer {
                 _ if newest.event == 0 => false,
                 None => newest.kind == Kind::Live && newest.hash == UNKNOWN && newest.stamp >= stamp,
                 Some(reading) => {
-                    let deleted = self.object.is_deleted.and_then(|field| row.value(field)) == Some(b"true");
                     let hash = content_hash(&self.object, row);
+                    let deleted = self.is_deleted(row);
                     matches!(self.decide(row, &id, stamp, deleted, hash, reading), Decision::Unclear)
                 }
             };
@@ -407,7 +507,7 @@ mod tests {
         fn poll(&mut self, rows: &[[&str; 5]]) -> String {
             let ledger_from = Stamp::parse(FROM.as_bytes()).unwrap();
             let reading = Reading { ledger_from, events_to: Stamp(i64::MAX) };
-            let page = self.sequencer.poll_page(Self::rows(rows), reading).unwrap();
+            let page = self.sequencer.poll_page(Self::rows(rows), reading, None, Source::Poll).unwrap();
             self.letters(&page)
         }
 
@@ -507,6 +607,67 @@ mod tests {
         }
     }
 
+    /// A page under a condition; `fits`: the stamp that the record had when it was asked, if it fitted.
+    fn poll_if(reader: &mut Reader, rows: &[[&str; 5]], fits: Option<&str>) -> String {
+        let at = |text: &str| Stamp::parse(text.as_bytes()).unwrap();
+        let reading = Reading { ledger_from: at(FROM), events_to: Stamp(i64::MAX) };
+        let id = RecordId::new(ID.as_bytes()).unwrap();
+        let fitting: Fitting = fits.map(|stamp| (id, Some(at(stamp)))).into_iter().collect();
+        let rows = Reader::rows(rows);
+        let page = reader.sequencer.poll_page(rows, reading, Some(&fitting), Source::Poll).unwrap();
+        for change in page.changes.iter().filter(|change| change.detail.is_some()) {
+            let row = page.rows.row(change.row as usize).unwrap();
+            assert_eq!((change.operation, row.value(0)), (Operation::Delete, Some(ID.as_bytes())));
+            assert!((1..5).all(|field| row.value(field).is_none()), "nothing of what does not fit");
+        }
+        reader.letters(&page)
+    }
+
+    #[test]
+    fn a_record_that_leaves_is_a_delete_once_and_an_insert_when_it_is_back() {
+        let mut reader = Reader::new();
+        assert_eq!(poll_if(&mut reader, &[row(T1, OLD, "false", "in")], Some(T1)), "U");
+        let out = [row(T2, OLD, "false", "out")];
+        assert_eq!(poll_if(&mut reader, &out, None), "D");
+        assert!(reader.sequencer.news(&Reader::rows(&out), EVERYTHING).unwrap().is_empty());
+        assert_eq!(poll_if(&mut reader, &out, None), "");
+        assert_eq!(reader.deleted(T2), "", "it is gone already");
+        assert_eq!(poll_if(&mut reader, &[row(T3, OLD, "false", "still out")], None), "");
+        assert_eq!(poll_if(&mut reader, &[row(T3, OLD, "false", "in again")], Some(T3)), "I");
+        assert_eq!(poll_if(&mut reader, &[row(T3, OLD, "true", "in again")], None), "D");
+    }
+
+    #[test]
+    fn a_record_that_never_fitted_is_not_told_of_if_that_is_known() {
+        let mut reader = Reader::new();
+        assert_eq!(poll_if(&mut reader, &[row(T1, T1, "false", "made")], None), "");
+        assert_eq!(poll_if(&mut reader, &[row(T2, T1, "false", "changed")], None), "");
+        assert_eq!(poll_if(&mut reader, &[row(T3, T1, "false", "in")], Some(T3)), "I");
+        let mut reader = Reader::new();
+        assert_eq!(poll_if(&mut reader, &[row(T1, T1, "true", "made and gone")], None), "");
+        // It may have been published long ago: nobody knows.
+        let mut reader = Reader::new();
+        assert_eq!(poll_if(&mut reader, &[row(T1, OLD, "false", "a")], None), "D");
+        assert_eq!(poll_if(&mut reader, &[row(T2, OLD, "false", "b")], None), "");
+    }
+
+    #[test]
+    fn what_was_saved_again_before_it_was_asked_is_left_to_the_next_window() {
+        let mut reader = Reader::new();
+        assert_eq!(poll_if(&mut reader, &[row(T1, OLD, "false", "not to be seen")], Some(T2)), "");
+        assert_eq!(poll_if(&mut reader, &[row(T2, OLD, "false", "in")], Some(T2)), "U");
+    }
+
+    #[test]
+    fn what_left_under_another_condition_is_loaded_again_under_this_one() {
+        let mut reader = Reader::new();
+        assert_eq!(poll_if(&mut reader, &[row(T1, OLD, "false", "a")], None), "D");
+        assert_eq!(reader.load(&[row(T1, OLD, "false", "a")]), "R");
+        // A deleted row is no such: it is older than its deletion.
+        assert_eq!(reader.poll(&[row(T2, OLD, "true", "a")]), "D");
+        assert_eq!(reader.load(&[row(T1, OLD, "false", "a")]), "");
+    }
+
     #[test]
     fn a_deletion_is_published_once_whoever_shows_it_first() {
         let mut reader = Reader::new();
@@ -585,7 +746,8 @@ mod tests {
         let mut reader = Reader::new();
         for row in [["", T1, OLD, "false", "a"], [ID, "", OLD, "false", "a"], [ID, "soon", OLD, "false", "a"]]
         {
-            let error = reader.sequencer.poll_page(Reader::rows(&[row]), EVERYTHING).unwrap_err();
+            let error =
+                reader.sequencer.poll_page(Reader::rows(&[row]), EVERYTHING, None, Source::Poll).unwrap_err();
             assert_eq!(error.kind(), error::Kind::ReplyUnreadable);
         }
     }
@@ -595,7 +757,7 @@ mod tests {
         let mut reader = Reader::new();
         let good = row(T1, OLD, "false", "a");
         let rows = || Reader::rows(&[good, ["", T1, OLD, "false", "b"]]);
-        reader.sequencer.poll_page(rows(), EVERYTHING).unwrap_err();
+        reader.sequencer.poll_page(rows(), EVERYTHING, None, Source::Poll).unwrap_err();
         reader.sequencer.load_page(rows(), Stamp(0), Some(Stamp(0))).unwrap_err();
         assert!(reader.sequencer.ledger.is_empty() && reader.sequencer.ledger.take_records().is_empty());
         assert_eq!(reader.poll(&[good]), "U");

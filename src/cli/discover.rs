@@ -45,7 +45,7 @@ struct Report {
 struct Found {
     object: String,
     label: String,
-    /// By the org's own count, which may be some hours old.
+    /// By the org's own count, which may be some hours old; with `where` counted.
     rows: Option<u64>,
     /// Whether the configuration chooses it.
     chosen: bool,
@@ -105,7 +105,12 @@ async fn discover(settings: &Settings, pattern: Option<&str>, bars: &MultiProgre
     org.sort_by(|one, other| one.name.cmp(&other.name));
     let descriptions = describe(&client, settings, &org, bars).await;
     let names: Vec<&str> = org.iter().map(|object| object.name.as_str()).collect();
-    let rows = match client.estimate_rows_by(&names, COUNTS).await {
+    let condition = |object: &ObjectSummary| {
+        let entry = chosen(settings, &object.name)?;
+        Some((object.name.clone(), entry.condition.clone()?))
+    };
+    let conditions: Vec<(String, String)> = org.iter().filter_map(condition).collect();
+    let rows = match client.estimate_fitting_by(&names, &conditions, COUNTS).await {
         Ok(rows) => rows,
         Err(error) => {
             tracing::warn!(%error, "the org's row counts are not known");

@@ -26,7 +26,7 @@ pages! {
     "config-invalid" "control-record-unreadable" "control-topic-changed" "deletions-lost"
     "differences-found" "event-unreadable" "events-limit-reached" "field-unknown" "internal"
     "kafka-misconfigured" "kafka-refused" "kafka-unavailable" "load-incomplete" "login-needed" "login-refused"
-    "network-failed" "object-forbidden" "object-unknown" "object-unsupported" "org-locked" "org-moved"
+    "network-failed" "object-forbidden" "object-misconfigured" "object-unknown" "object-unsupported" "org-locked" "org-moved"
     "pubsub-unavailable" "query-locator-gone" "query-refused" "query-timeout" "record-locked" "record-too-large"
     "registry-refused" "registry-unavailable" "replay-id-expired" "reply-truncated" "reply-unreadable"
     "request-too-large" "salesforce-error" "salesforce-maintenance" "salesforce-throttled"

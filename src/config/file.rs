@@ -8,7 +8,10 @@ use std::path::Path;
 
 use super::reader::{Context, Section};
 use super::tree::{self, Place};
-use super::{FieldNaming, Settings, clouds, connection, objects, platform_events, registry};
+use super::{
+    FieldNaming, ObjectSettings, SHORTEST_HASH_KEY, Secret, Settings, clouds, connection, objects,
+    platform_events, registry,
+};
 use crate::error::Kind;
 use crate::{Error, Result};
 
@@ -71,6 +74,7 @@ fn whole(top: &Section<'_>) -> Option<Settings> {
     settings.exclude = chosen.exclude;
     settings.http_listen = http;
     settings.field_naming = field_naming.unwrap_or_default();
+    settings.hash_key = hash_key(top, &settings.objects, &chosen.places);
     let event_places: Vec<Place> = events.iter().map(|event| event.place).collect();
     settings.platform_events = platform_events::settings(top.context(), events);
     objects::check_topics(top.context(), &settings, &chosen.places, &event_places);
@@ -91,6 +95,29 @@ fn name(top: &Section<'_>) -> Option<String> {
         return None;
     }
     Some(name.text)
+}
+
+/// One key for all fields, so that equal values of any two are equal hashes.
+fn hash_key(top: &Section<'_>, objects: &[ObjectSettings], places: &[Place]) -> Option<Secret> {
+    const HINT: &str = "`openssl rand -hex 32` makes one; keep it in a file: `hash_key_file: hash.key`";
+    let problems = top.context().problem_count();
+    let key = top.secret("hash_key");
+    if let Some(key) = &key {
+        if key.expose().len() < SHORTEST_HASH_KEY {
+            let given = if top.has("hash_key") { "hash_key" } else { "hash_key_file" };
+            let message = format!("`{given}` has fewer than {SHORTEST_HASH_KEY} characters");
+            top.context().problem(top.place_of(given), message, Some(HINT));
+        }
+        return Some(key.clone());
+    }
+    if top.context().problem_count() == problems {
+        let hashed = objects.iter().zip(places).find(|(object, _)| !object.fields.hash.is_empty());
+        if let Some((object, place)) = hashed {
+            let message = format!("`fields.hash` of `{}` needs a `hash_key`", object.name);
+            top.context().problem(*place, message, Some(HINT));
+        }
+    }
+    None
 }
 
 fn http(section: Section<'_>) -> Option<SocketAddr> {

@@ -2,11 +2,12 @@
 //!
 //! Comes in: a YAML file, environment, secret files. Goes out: [`Settings`], checked. Never: a secret in a message.
 //! [`load`] goes through `tree` (YAML with positions), `reader` (one key after the other), `file`, `connection`,
-//! `login`, `registry`, `objects`, `clouds`, `platform_events` (what each key means).
+//! `login`, `registry`, `objects`, `condition`, `clouds`, `platform_events` (what each key means).
 
 mod authorities;
 mod client_certificate;
 mod clouds;
+mod condition;
 mod connection;
 mod duration;
 mod file;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use globset::Glob;
 
 use super::clouds;
+use super::condition;
 use super::reader::{Context, Section, Text, near};
 use super::tree::{Place, Value};
 use super::{
@@ -45,8 +46,15 @@ pub(super) fn chosen(top: &Section<'_>, pipeline: &str, clouds: &[(Cloud, Place)
                 let name = section.required("name", "the object's API name, or a glob");
                 let settings = rules(&section, pipeline, base.clone());
                 let fields = fields(section.section("fields"), settings.fields.values);
+                let condition = condition(&section);
+                let events = settings.after == After::ChangedOnly && settings.capture != CaptureChoice::Poll;
+                if condition.is_some() && events {
+                    let message = "`where` with `after: changed-only`: of a record that comes to fit an event brings only what changed";
+                    let hint = "set `after: full` for this object, or `capture: poll`";
+                    context.problem(section.place_of("where"), message, Some(hint));
+                }
                 section.finish();
-                (name, ObjectSettings { fields, ..settings })
+                (name, ObjectSettings { fields, condition, ..settings })
             }
         };
         let Some(name) = name.filter(|name| is_object_pattern(context, name)) else { continue };
@@ -152,7 +160,6 @@ fn rules(section: &Section<'_>, pipeline: &str, base: ObjectSettings) -> ObjectS
     section.not_yet(&[
         ("compare", "leave it out"),
         ("schedule", "it belongs to `method: reload`: leave it out"),
-        ("where", "the whole object is captured: leave it out"),
     ]);
     ObjectSettings {
         name: base.name,
@@ -166,6 +173,7 @@ fn rules(section: &Section<'_>, pipeline: &str, base: ObjectSettings) -> ObjectS
         poll,
         outputs,
         fields: FieldRules { values, ..base.fields },
+        condition: base.condition,
         cloud: None,
     }
 }
@@ -183,6 +191,18 @@ fn values(section: &Section<'_>, base: ValueRules) -> ValueRules {
         decimals: decimals.unwrap_or(base.decimals),
         compounds: compounds.unwrap_or(base.compounds),
         blobs: blobs.unwrap_or(base.blobs),
+    }
+}
+
+fn condition(section: &Section<'_>) -> Option<String> {
+    let text = section.text("where")?;
+    let condition = text.text.trim();
+    match condition::check(condition) {
+        Ok(()) => Some(condition.to_owned()),
+        Err((message, hint)) => {
+            section.context().problem(text.place, format!("`where`: {message}"), Some(hint));
+            None
+        }
     }
 }
 
@@ -225,19 +245,40 @@ fn fields(section: Section<'_>, values: ValueRules) -> FieldRules {
         }
         good.into_iter().map(|text| text.text).collect()
     };
-    let rules = FieldRules { include: names("include"), exclude: names("exclude"), values };
-    let both = rules.exclude.iter().find(|name| {
-        rules.include.iter().any(|included| included.eq_ignore_ascii_case(name))
-            || name.eq_ignore_ascii_case("Id")
-    });
-    if let Some(name) = both {
-        let message = format!("field `{name}` is excluded, but needed or included");
-        section.context().problem(section.place_of("exclude"), message, Some("take it out of `exclude`"));
+    let rules = FieldRules {
+        include: names("include"),
+        exclude: names("exclude"),
+        hash: names("hash"),
+        mask: names("mask"),
+        values,
+    };
+    let lists = [
+        ("include", &rules.include),
+        ("exclude", &rules.exclude),
+        ("hash", &rules.hash),
+        ("mask", &rules.mask),
+    ];
+    let mut known: Vec<(&str, &str)> = Vec::new();
+    for (list, names) in lists {
+        let key = names.iter().find(|name| name.eq_ignore_ascii_case("Id"));
+        if let (Some(name), true) = (key, list != "include") {
+            let message = format!("field `{name}` is the key of each record: it stands under `{list}`");
+            let hint = format!("take it out of `{list}`");
+            section.context().problem(section.place_of(list), message, Some(&hint));
+        }
+        for name in names {
+            let other = known.iter().find(|(_, other)| other.eq_ignore_ascii_case(name));
+            if let Some((other, _)) = other.filter(|(other, _)| *other != list) {
+                let message = format!("field `{name}` stands under `{other}` and under `{list}`");
+                section.context().problem(
+                    section.place_of(list),
+                    message,
+                    Some("keep it in one of the lists"),
+                );
+            }
+            known.push((list, name));
+        }
     }
-    section.not_yet(&[
-        ("hash", "exclude the fields instead: `fields: { exclude: […] }`"),
-        ("mask", "exclude the fields instead: `fields: { exclude: […] }`"),
-    ]);
     section.finish();
     rules
 }

@@ -65,6 +65,11 @@ impl<'a> Context<'a> {
         self.problems.borrow_mut().push(Problem { kind, place, message, hint });
     }
 
+    /// To see later whether a problem came since.
+    pub fn problem_count(&self) -> usize {
+        self.problems.borrow().len()
+    }
+
     /// All problems as one error, in the order of the file; none if there are none.
     pub fn error(&self) -> Option<Error> {
         let mut problems = self.problems.take();

@@ -31,6 +31,8 @@ pub struct Settings {
     pub field_naming: FieldNaming,
     /// Address of the status server; none: off.
     pub http_listen: Option<SocketAddr>,
+    /// What fields are hashed with: its bytes as they are, at least [`SHORTEST_HASH_KEY`]. Some if any field is hashed.
+    pub hash_key: Option<Secret>,
 }
 
 /// What a field is called that is new to a schema; those that have a name there keep it.
@@ -42,6 +44,8 @@ pub enum FieldNaming {
     /// `Amount__c` becomes `Amount_c`.
     SingleUnderscore,
 }
+/// Shorter ones can be guessed.
+pub const SHORTEST_HASH_KEY: usize = 16;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlatformEventSettings {
@@ -307,6 +311,8 @@ pub struct ObjectSettings {
     pub fields: FieldRules,
     /// It comes of `clouds`, not of `objects`: captured if the org has it.
     pub cloud: Option<Cloud>,
+    /// `where`: only records that Salesforce says fit this are published; SOQL, whole between parentheses. None: all.
+    pub condition: Option<String>,
 }
 
 impl ObjectSettings {
@@ -325,16 +331,30 @@ impl ObjectSettings {
             outputs: vec![OutputSettings::change_table(pipeline)],
             fields: FieldRules::default(),
             cloud: None,
+            condition: None,
         }
     }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldRules {
-    /// If not empty: only these (and Id, the cursor field, CreatedDate, IsDeleted).
+    /// If not empty: only these, what is hashed or masked, and what capture goes by (Id, the cursor field, CreatedDate,
+    /// IsDeleted).
     pub include: Vec<String>,
     pub exclude: Vec<String>,
+    /// Published as keyed hashes of their values.
+    pub hash: Vec<String>,
+    /// Published as `****` where there is a value.
+    pub mask: Vec<String>,
     pub values: ValueRules,
+}
+
+impl FieldRules {
+    /// All fields that some rule names, in the order of the lists.
+    pub fn named(&self) -> impl Iterator<Item = &str> {
+        let lists = [&self.include, &self.exclude, &self.hash, &self.mask];
+        lists.into_iter().flatten().map(String::as_str)
+    }
 }
 
 /// What becomes of values that Avro can hold in more than one way.
@@ -479,6 +499,7 @@ impl Settings {
             platform_events: Vec::new(),
             field_naming: FieldNaming::Keep,
             http_listen: Some(SocketAddr::from(([127, 0, 0, 1], 8180))),
+            hash_key: None,
         }
     }
 

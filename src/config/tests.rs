@@ -176,10 +176,81 @@ fn what_a_later_version_brings_is_refused_by_name_and_never_ignored() {
         assert!(error.starts_with("crm.yaml:13:"), "{error}");
         assert!(error.contains("is not available in this version"), "{error}");
     }
-    for entry in ["where: \"A = 1\"", "schedule: '* * * * *'", "fields: { hash: [Email] }"] {
+    for entry in ["schedule: '* * * * *'", "blobs: include"] {
         let (error, _) = refused(&MINIMAL.replace("- Account", &format!("- {{ name: Account, {entry} }}")));
         assert!(error.starts_with("crm.yaml:12:") && error.contains("not available"), "{error}");
     }
+}
+
+/// The file with this entry for an object.
+fn with_entry(entry: &str, more: &str) -> Result<Settings, crate::Error> {
+    load_text(&format!("{}{more}", MINIMAL.replace("- Account", &format!("- {{ {entry} }}"))))
+}
+
+#[test]
+fn an_entry_says_which_fields_are_hidden_and_which_records_fit() {
+    let entry = "name: Contact, fields: { include: [Name], hash: [Email, Salary__c], mask: [Phone] }, \
+        where: \" IsPersonAccount = false AND Name != 'a) LIMIT 1' \"";
+    let settings = with_entry(entry, "hash_key: 'sixteen bytes it is'\n").unwrap();
+    let [contact] = settings.objects.as_slice() else { panic!("one object") };
+    assert_eq!(contact.condition.as_deref(), Some("IsPersonAccount = false AND Name != 'a) LIMIT 1'"));
+    assert_eq!(contact.fields.hash, ["Email", "Salary__c"]);
+    assert_eq!(contact.fields.named().collect::<Vec<_>>(), ["Name", "Email", "Salary__c", "Phone"]);
+    assert_eq!(settings.hash_key.as_ref().map(Secret::expose), Some("sixteen bytes it is"));
+    assert!(!format!("{settings:?}").contains("sixteen"), "a key never shows");
+    let settings = with_entry("name: Contact, fields: { mask: [Phone] }", "").unwrap();
+    assert!(settings.hash_key.is_none() && settings.objects[0].condition.is_none());
+}
+
+#[test]
+fn a_rule_that_hides_nothing_or_too_much_is_refused_at_its_line() {
+    let key = "hash_key: sixteen-bytes-it-is\n";
+    for (entry, more, place, message) in [
+        ("fields: { hash: [Email] }", "", "12:13", "`fields.hash` of `Contact` needs a `hash_key`"),
+        ("fields: { hash: [Email] }", "hash_key: short\n", "13:1", "`hash_key` has fewer than 16 characters"),
+        (
+            "fields: { hash: [id] }",
+            key,
+            "12:32",
+            "field `id` is the key of each record: it stands under `hash`",
+        ),
+        ("fields: { mask: [Id] }", "", "12:32", "it stands under `mask`"),
+        ("fields: { exclude: [Id] }", "", "12:32", "it stands under `exclude`"),
+        (
+            "fields: { exclude: [Email], mask: [email] }",
+            "",
+            "12:50",
+            "field `email` stands under `exclude` and under `mask`",
+        ),
+        (
+            "fields: { hash: [Email], mask: [Phone, Email] }",
+            key,
+            "12:47",
+            "stands under `hash` and under `mask`",
+        ),
+        ("fields: { mask: ['Ph one'] }", "", "12:39", "is no field's API name"),
+        ("where: \"A = 'x') OR (A = 'y'\"", "", "12:29", "`where`: a `)` closes what was not opened"),
+        ("where: \"A = 1 LIMIT 5\"", "", "12:29", "`where`: `LIMIT` is no part of a condition"),
+        ("where: ''", "", "12:29", "`where`: it names no field"),
+        (
+            "where: A = 1, after: changed-only",
+            "",
+            "12:22",
+            "`where` with `after: changed-only`: of a record that comes to fit",
+        ),
+        ("where: [a]", "", "12:29", "a single value belongs here"),
+    ] {
+        let error = with_entry(&format!("name: Contact, {entry}"), more).map(|_| ()).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("crm.yaml:{place}: ")), "{entry}\n{error}");
+        assert!(error.contains(message), "{entry}\n{error}");
+        assert!(!error.contains("short") || !more.contains("short"), "a key never shows: {error}");
+    }
+    assert!(with_entry("name: A, where: A = 1, after: changed-only, capture: poll", "").is_ok());
+    // A variable that is missing is one problem, not two.
+    let error = with_entry("name: Contact, fields: { hash: [Email] }", "hash_key: ${HASH_KEY}\n");
+    let error = error.map(|_| ()).unwrap_err();
+    assert_eq!(error.kind(), Kind::SecretMissing);
+    assert!(!error.to_string().contains("problems"), "{error}");
 }
 
 #[test]
@@ -538,6 +609,7 @@ fn every_example_loads() {
         "SF_LOGIN_DOMAIN" => Some("login.salesforce.com".to_owned()),
         "KAFKA_BOOTSTRAP" => Some("kafka:9092".to_owned()),
         "SCHEMA_REGISTRY_URL" => Some("http://registry:8080/apis/ccompat/v7".to_owned()),
+        "HASH_KEY" => Some("0123456789abcdef0123456789abcdef".to_owned()),
         other => environment(other),
     };
     let mut names = Vec::new();

@@ -33,14 +33,16 @@ pub fn value_hash(field: &Field, cell: &[u8]) -> u64 {
 }
 
 fn feed(hasher: &mut Xxh3, field: &Field, cell: &[u8]) {
+    // Of a disguised field too its own value decides whether the record has changed.
+    let kind = field.source_kind();
     // Beyond what a double tells apart: a change of the last digit is a change.
-    let decimal = (field.kind == FieldKind::Decimal).then(|| cell::decimal(cell)).flatten();
+    let decimal = (kind == FieldKind::Decimal).then(|| cell::decimal(cell)).flatten();
     if let Some(decimal) = decimal {
         hasher.update(&[0, 3]);
         hasher.update(&decimal.to_bytes());
         return;
     }
-    let number = match field.kind {
+    let number = match kind {
         FieldKind::Int | FieldKind::Long => cell::integer(cell).map(i64::cast_unsigned),
         FieldKind::Double => cell::double(cell).map(f64::to_bits),
         FieldKind::DateTime => cell::datetime(cell).map(i64::cast_unsigned),
@@ -50,9 +52,11 @@ fn feed(hasher: &mut Xxh3, field: &Field, cell: &[u8]) {
         | FieldKind::Decimal
         | FieldKind::Date
         | FieldKind::Binary
-        | FieldKind::Compound => None,
+        | FieldKind::Compound
+        | FieldKind::Hashed
+        | FieldKind::Masked => None,
     };
-    let text = match field.kind {
+    let text = match kind {
         // The version of the API that it was asked for by is no content.
         FieldKind::Binary => Cow::Borrowed(cell::path_behind_version(cell)),
         _ if field.is_any() => cell::any(cell),

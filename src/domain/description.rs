@@ -30,6 +30,10 @@ pub enum FieldKind {
     Binary,
     /// address, location, complexvalue: never selected; their parts are fields of their own.
     Compound,
+    /// Published as a keyed hash, whatever it is in Salesforce. Cells hold the value itself until they leave `capture`.
+    Hashed,
+    /// Published as a mask, the same.
+    Masked,
 }
 
 impl FieldKind {
@@ -47,6 +51,11 @@ impl FieldKind {
             "address" | "location" | "complexvalue" => Self::Compound,
             _ => Self::Text,
         }
+    }
+
+    /// Whether nobody outside may see its values as they are.
+    pub fn is_disguised(self) -> bool {
+        matches!(self, Self::Hashed | Self::Masked)
     }
 }
 
@@ -72,6 +81,11 @@ pub struct Field {
 }
 
 impl Field {
+    /// How its text is understood as Salesforce gives it, before any rule.
+    pub fn source_kind(&self) -> FieldKind {
+        if self.kind.is_disguised() { FieldKind::of(&self.salesforce_type) } else { self.kind }
+    }
+
     /// `anyType`: text whose spelling depends on the door (`cell::any`).
     pub fn is_any(&self) -> bool {
         self.salesforce_type == "anyType"

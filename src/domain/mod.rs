@@ -4,6 +4,7 @@
 //! published. [`position`] and [`ledger`]: what a restart goes on from. [`stamp`], [`sequence`]: time and order.
 
 pub mod batch;
+pub mod canonical;
 pub mod cell;
 pub mod change;
 pub mod compound;

@@ -98,6 +98,41 @@ impl Rows {
         Ok(())
     }
 
+    /// Adds a row that holds one field and nothing else.
+    pub fn push_only(&mut self, field: usize, cell: &[u8]) -> Result<(), WrongRow> {
+        let column = self.layout.column_of.get(field).copied().flatten().ok_or(WrongRow)? as usize;
+        let layout = Arc::clone(&self.layout);
+        self.push((0..layout.column_count).map(|at| if at == column { cell } else { &[] }))
+    }
+
+    /// The same rows with other cells in these fields: `replace` writes what stands for a value. Null stays null.
+    pub fn replaced(
+        &self,
+        fields: &[usize],
+        mut replace: impl FnMut(usize, &[u8], &mut Vec<u8>),
+    ) -> Result<Self, WrongRow> {
+        let mut of_column: Vec<Option<usize>> = vec![None; self.layout.column_count];
+        for field in fields {
+            let column = self.layout.column_of.get(*field).copied().flatten();
+            if let Some(slot) = column.and_then(|column| of_column.get_mut(column as usize)) {
+                *slot = Some(*field);
+            }
+        }
+        let mut out = Self::new(Arc::clone(&self.layout));
+        out.ends.reserve(self.ends.len());
+        let mut start = 0;
+        for (end, field) in self.ends.iter().zip(of_column.iter().cycle()) {
+            let cell = self.data.get(start..*end as usize).unwrap_or_default();
+            start = *end as usize;
+            match field {
+                Some(field) if !cell.is_empty() => replace(*field, cell, &mut out.data),
+                _ => out.data.extend_from_slice(cell),
+            }
+            out.ends.push(u32::try_from(out.data.len()).map_err(|_| WrongRow)?);
+        }
+        Ok(out)
+    }
+
     pub fn len(&self) -> usize {
         self.ends.len().checked_div(self.layout.column_count).unwrap_or(0)
     }
@@ -169,6 +204,32 @@ mod tests {
         );
         assert_eq!(rows.row(1).unwrap().cell(0), Some(b"A".as_slice()));
         assert!(rows.row(2).is_none());
+    }
+
+    #[test]
+    fn other_cells_take_the_place_of_values_and_null_stays_null() {
+        let mut rows = Rows::new(RowLayout::new(&[Some(2), None, Some(0)], 4));
+        rows.push([b"secret".as_slice(), b"secret", b"a"]).unwrap();
+        rows.push([b"".as_slice(), b"?", b"b"]).unwrap();
+        let hidden = rows.replaced(&[2, 3], |field, cell, out| {
+            assert_eq!((field, cell), (2, b"secret".as_slice()));
+            out.extend_from_slice(b"****");
+        });
+        let hidden = hidden.unwrap();
+        let cells = |index: usize| [0, 1, 2].map(|field| hidden.row(index).unwrap().cell(field));
+        assert_eq!(cells(0), [Some(b"a".as_slice()), None, Some(b"****")]);
+        assert_eq!(cells(1), [Some(b"b".as_slice()), None, Some(b"")]);
+        // A column that nobody asked for is nobody's to hide, and nobody can read it.
+        assert_eq!(hidden.data, b"****secreta?b");
+    }
+
+    #[test]
+    fn a_row_of_one_field_has_all_others_null() {
+        let mut rows = Rows::new(RowLayout::new(&[Some(2), None, Some(0)], 4));
+        rows.push_only(0, b"001").unwrap();
+        let row = rows.row(0).unwrap();
+        assert_eq!((row.cell(0), row.cell(2)), (Some(b"001".as_slice()), Some(b"".as_slice())));
+        assert_eq!(rows.push_only(1, b"x"), Err(WrongRow), "a field that the rows do not have");
     }
 
     #[test]

@@ -231,7 +231,11 @@ impl Encoder {
         }
         let unfit = || self.unfit(index);
         match step.kind {
-            FieldKind::Text | FieldKind::Binary | FieldKind::Compound => match step.any {
+            FieldKind::Text
+            | FieldKind::Binary
+            | FieldKind::Compound
+            | FieldKind::Hashed
+            | FieldKind::Masked => match step.any {
                 true => text(&cell::any(cell), out).ok_or_else(unfit)?,
                 false => text(cell, out).ok_or_else(unfit)?,
             },

@@ -28,6 +28,7 @@ pub enum Kind {
     ObjectUnknown,
     ObjectForbidden,
     ObjectUnsupported,
+    ObjectMisconfigured,
     FieldUnknown,
     QueryTimeout,
     QueryRefused,
@@ -86,6 +87,7 @@ impl Kind {
         Self::ObjectUnknown,
         Self::ObjectForbidden,
         Self::ObjectUnsupported,
+        Self::ObjectMisconfigured,
         Self::FieldUnknown,
         Self::QueryTimeout,
         Self::QueryRefused,
@@ -144,6 +146,7 @@ impl Kind {
             Self::ObjectUnknown => "object-unknown",
             Self::ObjectForbidden => "object-forbidden",
             Self::ObjectUnsupported => "object-unsupported",
+            Self::ObjectMisconfigured => "object-misconfigured",
             Self::FieldUnknown => "field-unknown",
             Self::QueryTimeout => "query-timeout",
             Self::QueryRefused => "query-refused",
@@ -235,6 +238,9 @@ impl Kind {
             }
             Self::ObjectUnsupported => {
                 "leave the object out; `sf2kafka discover --object NAME` says why it cannot be captured"
+            }
+            Self::ObjectMisconfigured => {
+                "correct `fields` or `where` of the object; `sf2kafka check -c FILE` tests them against the org"
             }
             Self::FieldUnknown => {
                 "nothing to do: the object is described again; give the field back by field-level security if it is missed"

@@ -75,6 +75,7 @@ impl Kind {
             Self::ObjectUnknown
             | Self::ObjectForbidden
             | Self::ObjectUnsupported
+            | Self::ObjectMisconfigured
             | Self::QueryRefused
             | Self::RequestTooLarge
             | Self::SalesforceError

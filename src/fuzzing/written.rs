@@ -66,6 +66,7 @@ impl Road {
             details: Vec::new(),
             source: Source::Load,
             load_id: Some("load".into()),
+            only: None,
             stream_position: "position".into(),
             notices: Vec::new(),
             control: Vec::new(),
@@ -112,7 +113,7 @@ fn is_same(field: &Field, cell: &[u8], value: &Value) -> bool {
     let whole = |value: i64| value.to_string() == text || number() == Some(value as f64);
     match (field.kind, value) {
         // A moment in there is spelled alike, whichever door it came through.
-        (FieldKind::Text, Value::String(value)) => value == text || field.is_any(),
+        (FieldKind::Text | FieldKind::Binary, Value::String(value)) => value == text || field.is_any(),
         (FieldKind::Boolean, Value::Boolean(value)) => value.to_string() == text,
         (FieldKind::Int, Value::Int(value)) => whole(i64::from(*value)),
         (FieldKind::Long, Value::Long(value)) => whole(*value),

@@ -142,7 +142,10 @@ fn capturable(choices: Vec<Choice>, settings: &Settings) -> Result<Vec<Chosen>> 
 /// A figure for progress and for the choice between REST and Bulk; nothing fails for want of it.
 pub async fn count_rows(client: &Client, chosen: &mut [Chosen]) {
     let names: Vec<&str> = chosen.iter().map(|object| &*object.name).collect();
-    let estimates = match client.for_purpose(Purpose::Describe).estimate_rows(&names).await {
+    let condition = |object: &Chosen| Some((object.name.to_string(), object.settings.condition.clone()?));
+    let conditions: Vec<(String, String)> = chosen.iter().filter_map(condition).collect();
+    let client = client.for_purpose(Purpose::Describe);
+    let estimates = match client.estimate_fitting(&names, &conditions).await {
         Ok(estimates) => estimates,
         Err(error) => {
             tracing::info!(%error, "the org's row counts are not known");

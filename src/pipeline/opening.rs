@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::capture::ledger::Ledger;
-use crate::capture::{CaptureSettings, DESCRIPTIONS_A_DAY, ObjectCapture};
+use crate::capture::{CaptureSettings, ObjectCapture, probe_condition};
 use crate::domain::{ChangeSequence, Described, ObjectDescription, PinnedDescription, Position};
 use crate::error::Kind;
 use crate::salesforce::{Client, Purpose};
@@ -46,6 +46,8 @@ pub fn schema_key(object: &str) -> String {
 pub struct Opening {
     pub client: Client,
     pub name: Arc<str>,
+    /// Named in `objects`: its rules must fit the object.
+    pub by_name: bool,
     pub settings: CaptureSettings,
     pub stored: Stored,
 }
@@ -68,7 +70,7 @@ impl Opening {
         }
         let client = self.client.for_purpose(Purpose::Describe);
         // Before a describe: what changes meanwhile is a change to the next question.
-        let (metadata, org) = client.metadata_state(client.day() / DESCRIPTIONS_A_DAY).await?;
+        let (metadata, org) = client.metadata_state(client.describe_interval()).await?;
         let by = self.described_by(&client);
         if let Some((object, described)) = self.pinned(position.as_ref(), &by, org.as_deref()) {
             tracing::debug!(object = %self.name, "described as it was when it was last followed");
@@ -84,14 +86,23 @@ impl Opening {
                 format!("object {}: an unconditional describe came empty", self.name),
             )
         })?;
+        if self.by_name {
+            let checked = describe.check_rules(&self.settings.fields, &pinned);
+            checked.map_err(|error| error.during(format_args!("object {}", self.name)))?;
+        }
         let object = describe.compile(&self.settings.fields, &pinned)?;
         if let Some(reason) = &object.unsupported {
             return Err(Error::new(Kind::ObjectUnsupported, format!("object {}: {reason}", self.name)));
         }
-        let last_modified = describe.last_modified;
         let revision = Described::revision_of(&object);
+        let object = Arc::new(object);
+        if let Some(condition) = &self.settings.condition {
+            // Before anything is read by it: a load would fail late, and polls not before the first change.
+            probe_condition(&client, &object, condition).await?;
+        }
+        let last_modified = describe.last_modified;
         let described = Described { revision, by, org, last_modified: last_modified.clone() };
-        let object = (Arc::new(object), last_modified, metadata);
+        let object = (object, last_modified, metadata);
         let mut capture = ObjectCapture::new(&self.client, self.settings.clone(), object, position, ledger);
         capture.pin(described, false);
         Ok(capture)
@@ -115,7 +126,8 @@ impl Opening {
 
     /// A hash over what a description depends on beside the org's metadata.
     fn described_by(&self, client: &Client) -> String {
-        let rules = format!("{} {:?}", client.describer(), self.settings.fields);
+        let rules =
+            format!("{} {:?} {:?}", client.describer(), self.settings.fields, self.settings.condition);
         format!("{:016x}", xxhash_rust::xxh3::xxh3_64(rules.as_bytes()))
     }
 

@@ -290,11 +290,14 @@ fn object_task(
         opening: Opening {
             client: context.client.clone(),
             name: object.name.clone(),
+            by_name: object.by_name,
             settings: CaptureSettings {
                 method: object.settings.method,
                 initial_load: object.settings.initial_load,
                 poll: object.settings.poll.clone(),
                 fields: object.settings.fields.clone(),
+                hash_key: context.settings.hash_key.clone(),
+                condition: object.settings.condition.clone(),
                 estimate: object.estimate,
                 loads: context.loads.clone(),
                 live: object.live.then(|| LiveSettings {

@@ -70,6 +70,8 @@ async fn an_object_that_only_a_glob_asks_for_and_that_nobody_can_read_whole_is_l
             initial_load: true,
             poll: object.poll.clone(),
             fields: object.fields.clone(),
+            hash_key: None,
+            condition: None,
             estimate: None,
             loads: Arc::new(Semaphore::new(1)),
             until: Some(Stamp::default()),
@@ -81,6 +83,7 @@ async fn an_object_that_only_a_glob_asks_for_and_that_nobody_can_read_whole_is_l
             opening: Opening {
                 client: client.clone(),
                 name: name.clone(),
+                by_name,
                 settings: capture,
                 stored: Stored::default(),
             },

@@ -22,7 +22,7 @@ use crate::error::{Error, Kind, Result};
 
 use super::fault::{Area, Fault};
 use super::transport::Call;
-use super::{Client, Copying, Purpose, restrictions};
+use super::{Client, Copying, Purpose, discover, restrictions};
 
 /// One object of describeGlobal.
 #[derive(Clone, Debug, Deserialize)]
@@ -125,6 +125,15 @@ struct DescribedField {
     deprecated_and_hidden: bool,
 }
 
+/// What the configuration says of a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rule {
+    Include,
+    Exclude,
+    Hash,
+    Mask,
+}
+
 /// Rises when [`Describe::compile`] makes something else of the same answer: what was compiled before is compiled anew.
 const COMPILED: u32 = 1;
 
@@ -142,10 +151,29 @@ impl Describe {
         Ok(Self { last_modified: None, object })
     }
 
-    /// Names in the rules that the object has no field for.
-    pub fn unknown_fields<'a>(&self, rules: &'a FieldRules) -> Vec<&'a str> {
-        let known = |name: &str| self.object.fields.iter().any(|field| field.name.eq_ignore_ascii_case(name));
-        rules.include.iter().chain(&rules.exclude).map(String::as_str).filter(|name| !known(name)).collect()
+    /// Names in the rules that the object has no field for; `pinned`: those that it had.
+    pub fn unknown_fields<'a>(&self, rules: &'a FieldRules, pinned: &[String]) -> Vec<&'a str> {
+        let same = |one: &str, other: &str| one.eq_ignore_ascii_case(other);
+        let known = |name: &str| {
+            self.object.fields.iter().any(|field| same(&field.name, name))
+                || pinned.iter().any(|known| same(known, name))
+        };
+        rules.named().filter(|name| !known(name)).collect()
+    }
+
+    /// Refuses rules for fields that the object does not have: a slip in `mask` would publish what it is to hide.
+    pub fn check_rules(&self, rules: &FieldRules, pinned: &[String]) -> Result<()> {
+        let unknown = self.unknown_fields(rules, pinned);
+        let Some(first) = unknown.first() else { return Ok(()) };
+        let what = format!("the object has no field {}, or the user may not see it", unknown.join(", "));
+        let names: Vec<&str> = self.object.fields.iter().map(|field| field.name.as_str()).collect();
+        let near = discover::near(first, &names);
+        let meant = match near.as_slice() {
+            [] => "check the spelling under `fields`".to_owned(),
+            near => format!("did you mean {}?", near.join(" or ")),
+        };
+        let hint = format!("{meant}; else give the integration user read access by field-level security");
+        Err(Error::new(Kind::ObjectMisconfigured, what).hint(hint))
     }
 
     /// `pinned`: names in the order of the object's first schema; new fields follow by name. `Id` comes first.
@@ -162,14 +190,12 @@ impl Describe {
             }
         }
         let cursor_name = self.cursor_name();
-        let asked_for_parts = self.parts_asked_for(rules);
         let wanted = |field: &&DescribedField| {
-            let of_compound = asked_for_parts.contains(&field.name.to_ascii_lowercase());
-            !field.deprecated_and_hidden && is_wanted(&field.name, rules, cursor_name, of_compound)
+            !field.deprecated_and_hidden && self.is_wanted(field, rules, cursor_name)
         };
         let described = self.object.fields.iter().filter(wanted);
         let mut fields: Vec<Field> =
-            described.clone().filter_map(|field| field.compile(&object.name, rules.values)).collect();
+            described.clone().filter_map(|field| self.compile_field(field, rules)).collect();
         // A name that stands there twice (its type was another once) has its first place, however it is spelled.
         let pinned: HashMap<_, _> =
             pinned.iter().enumerate().rev().map(|(place, name)| (name.to_ascii_lowercase(), place)).collect();
@@ -201,20 +227,6 @@ impl Describe {
             fields,
             compounds,
         })
-    }
-
-    /// Names, in lower case, of the parts of compounds that the rules ask for by the compound's name.
-    fn parts_asked_for(&self, rules: &FieldRules) -> HashSet<String> {
-        if rules.values.compounds == Compounds::LeftOut || rules.include.is_empty() {
-            return HashSet::new();
-        }
-        let fields = self.object.fields.iter();
-        let asked = fields.filter(|field| is_listed(&rules.include, &field.name));
-        let compounds = asked.filter_map(|field| Some((field, CompoundShape::of(&field.kind)?)));
-        let parts = compounds.flat_map(|(field, shape)| {
-            shape.parts().iter().filter_map(move |part| self.part(&field.name, part.field))
-        });
-        parts.map(|part| part.name.to_ascii_lowercase()).collect()
     }
 
     /// The field that holds a part of a compound: by its name, or by the compound that the describe says it belongs to.
@@ -249,6 +261,45 @@ impl Describe {
         let mut compounds: Vec<Compound> = described.filter_map(of).collect();
         compounds.sort_by(|left, right| left.field.name.cmp(&right.field.name));
         compounds
+    }
+
+    fn is_wanted(&self, field: &DescribedField, rules: &FieldRules, cursor: Option<&str>) -> bool {
+        if ALWAYS.contains(&field.name.as_str()) || cursor == Some(field.name.as_str()) {
+            return true;
+        }
+        match self.rule(field, rules) {
+            Some(Rule::Exclude) => false,
+            Some(Rule::Include | Rule::Hash | Rule::Mask) => true,
+            None => rules.include.is_empty(),
+        }
+    }
+
+    /// None: the field is not read as such.
+    fn compile_field(&self, field: &DescribedField, rules: &FieldRules) -> Option<Field> {
+        let compiled = field.compile(&self.object.summary.name, rules.values)?;
+        Some(match self.rule(field, rules) {
+            Some(Rule::Hash) => Field { kind: FieldKind::Hashed, ..compiled },
+            Some(Rule::Mask) => Field { kind: FieldKind::Masked, ..compiled },
+            Some(Rule::Include | Rule::Exclude) | None => compiled,
+        })
+    }
+
+    /// The rule that names a field, or the address or location that it is a part of: those are published by their parts.
+    fn rule(&self, field: &DescribedField, rules: &FieldRules) -> Option<Rule> {
+        let lists = [
+            (&rules.exclude, Rule::Exclude),
+            (&rules.hash, Rule::Hash),
+            (&rules.mask, Rule::Mask),
+            (&rules.include, Rule::Include),
+        ];
+        let of = |name: &str| {
+            let listed = |list: &[String]| list.iter().any(|listed| listed.eq_ignore_ascii_case(name));
+            lists.iter().find(|(list, _)| listed(list)).map(|(_, rule)| *rule)
+        };
+        of(&field.name).or_else(|| {
+            let whole = self.field(field.compound_field_name.as_deref()?)?;
+            (FieldKind::of(&whole.kind) == FieldKind::Compound).then(|| of(&whole.name)).flatten()
+        })
     }
 
     fn field(&self, name: &str) -> Option<&DescribedField> {
@@ -325,19 +376,6 @@ impl DescribedField {
     }
 }
 
-/// `asked_for`: by the name of its compound.
-fn is_wanted(name: &str, rules: &FieldRules, cursor: Option<&str>, asked_for: bool) -> bool {
-    if ALWAYS.contains(&name) || cursor == Some(name) {
-        return true;
-    }
-    (rules.include.is_empty() || asked_for || is_listed(&rules.include, name))
-        && !is_listed(&rules.exclude, name)
-}
-
-fn is_listed(list: &[String], name: &str) -> bool {
-    list.iter().any(|listed| listed.eq_ignore_ascii_case(name))
-}
-
 /// Types of `rest.md` 2.5 whose values are text.
 fn is_known_text(salesforce_type: &str) -> bool {
     matches!(
@@ -378,10 +416,15 @@ fn revision(fields: &[Field], compounds: &[Compound]) -> u64 {
         hash.update(field.name.as_bytes());
         hash.update(b"\0");
         hash.update(field.salesforce_type.as_bytes());
-        if field.kind == FieldKind::Decimal {
-            hash.update(&[0, 1]);
-            hash.update(&field.precision.to_be_bytes());
-            hash.update(&field.scale.to_be_bytes());
+        match field.kind {
+            FieldKind::Decimal => {
+                hash.update(&[0, 1]);
+                hash.update(&field.precision.to_be_bytes());
+                hash.update(&field.scale.to_be_bytes());
+            }
+            FieldKind::Hashed => hash.update(b"\0hashed"),
+            FieldKind::Masked => hash.update(b"\0masked"),
+            _ => {}
         }
         hash.update(b"\n");
     }
@@ -655,14 +698,79 @@ mod tests {
             ["Id", "CreatedDate", "Phone", "SystemModstamp"]
         );
         let exclude = FieldRules {
-            exclude: ["Id", "SystemModstamp", "Name", "Nmae"].map(str::to_owned).to_vec(),
+            exclude: ["Id", "SystemModstamp", "Name", "Nam"].map(str::to_owned).to_vec(),
             ..FieldRules::default()
         };
         assert_eq!(
             names(&describe.compile(&exclude, &[]).unwrap()),
             ["Id", "CreatedDate", "Phone", "SystemModstamp"]
         );
-        assert_eq!(describe.unknown_fields(&exclude), ["Nmae"]);
+        assert_eq!(describe.unknown_fields(&exclude, &[]), ["Nam"]);
+        assert_eq!(describe.unknown_fields(&exclude, &["Nam".to_owned()]), [""; 0], "it was there once");
+        let error = describe.check_rules(&exclude, &[]).unwrap_err();
+        assert_eq!(error.kind(), Kind::ObjectMisconfigured);
+        assert!(error.to_string().contains("no field Nam"), "{error}");
+        assert!(error.advice().starts_with("did you mean Name?"), "{}", error.advice());
+    }
+
+    #[test]
+    fn a_hashed_or_masked_field_is_read_and_keeps_the_type_it_has_in_salesforce() {
+        let describe = describe(
+            "Contact",
+            &[
+                field("Id", "id"),
+                field("Email", "email"),
+                field("Salary__c", "currency"),
+                field("Title", "string"),
+            ],
+        );
+        let rules = FieldRules {
+            hash: vec!["salary__C".to_owned()],
+            mask: vec!["Email".to_owned()],
+            ..FieldRules::default()
+        };
+        let object = describe.compile(&rules, &[]).unwrap();
+        let of = |object: &ObjectDescription, name: &str| {
+            let field = object.fields.iter().find(|field| field.name == name).unwrap();
+            (field.kind, field.source_kind(), field.salesforce_type.clone())
+        };
+        assert_eq!(of(&object, "Salary__c"), (FieldKind::Hashed, FieldKind::Double, "currency".to_owned()));
+        assert_eq!(of(&object, "Email"), (FieldKind::Masked, FieldKind::Text, "email".to_owned()));
+        let plain = describe.compile(&FieldRules::default(), &[]).unwrap();
+        assert_ne!(object.revision, plain.revision, "it is written by another schema");
+        // They need not be included too.
+        let included = FieldRules { include: vec!["Title".to_owned()], ..rules };
+        assert_eq!(names(&describe.compile(&included, &[]).unwrap()), ["Id", "Email", "Salary__c", "Title"]);
+    }
+
+    #[test]
+    fn a_rule_for_an_address_holds_for_its_parts_unless_they_have_their_own() {
+        let part = |name: &str| {
+            let mut part = field(name, "string");
+            part["compoundFieldName"] = json!(name.replace("City", "Address").replace("Street", "Address"));
+            part
+        };
+        let mut last_name = field("LastName", "string");
+        last_name["compoundFieldName"] = json!("Name");
+        let describe = describe(
+            "Contact",
+            &[
+                field("Id", "id"),
+                field("Name", "string"),
+                last_name,
+                field("MailingAddress", "address"),
+                part("MailingCity"),
+                part("MailingStreet"),
+            ],
+        );
+        let exclude = |name: &str| FieldRules { exclude: vec![name.to_owned()], ..FieldRules::default() };
+        let rules = FieldRules { mask: vec!["MailingCity".to_owned()], ..exclude("mailingAddress") };
+        let object = describe.compile(&rules, &[]).unwrap();
+        assert_eq!(names(&object), ["Id", "LastName", "MailingCity", "Name"]);
+        assert_eq!(object.fields[2].kind, FieldKind::Masked);
+        // A name in parts is a field beside them.
+        let object = describe.compile(&exclude("Name"), &[]).unwrap();
+        assert_eq!(names(&object), ["Id", "LastName", "MailingCity", "MailingStreet"]);
     }
 
     fn values(decimals: Decimals, compounds: Compounds, blobs: Blobs) -> FieldRules {

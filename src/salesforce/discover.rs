@@ -131,13 +131,18 @@ fn unknown(wanted: &str, org: &[ObjectSummary]) -> Error {
     ))
 }
 
-/// Up to three names that a slip could have come from, nearest first.
 fn near_names<'a>(wanted: &str, org: &'a [ObjectSummary]) -> Vec<&'a str> {
+    let names: Vec<&str> = org.iter().map(|object| object.name.as_str()).collect();
+    near(wanted, &names)
+}
+
+/// Up to three names that a slip could have come from, nearest first.
+pub(super) fn near<'a>(wanted: &str, names: &[&'a str]) -> Vec<&'a str> {
     let bare = bare_name(wanted);
     let bound = (bare.chars().count() / 3).clamp(1, 3);
-    let mut near: Vec<(usize, &str)> = org
+    let mut near: Vec<(usize, &str)> = names
         .iter()
-        .map(|object| (distance(&bare, &bare_name(&object.name)), object.name.as_str()))
+        .map(|name| (distance(&bare, &bare_name(name)), *name))
         .filter(|(distance, _)| *distance <= bound)
         .collect();
     near.sort_unstable();
@@ -200,6 +205,10 @@ mod tests {
         let by_name: Vec<_> = chosen.iter().map(|choice| (choice.wanted, choice.by_name)).collect();
         assert_eq!(by_name, [(0, false), (1, true), (2, true), (3, false)]);
         assert!(chosen.last().unwrap().obstacle.as_ref().unwrap().contains("platform event"));
+        // Wherever it stands, a name goes before globs, and the first glob before others.
+        let chosen = choose(&org, &["*", "Inv*", "Invoice__c"], &exclude).unwrap();
+        let entry = |name: &str| chosen.iter().find(|choice| choice.name == name).unwrap().wanted;
+        assert_eq!((entry("Invoice__c"), entry("Contact")), (2, 0));
         let vote = choose(&org, &["Vote"], &[]).unwrap();
         assert!(vote.first().unwrap().obstacle.is_some());
         assert!(choose(&org, &["Nothing*"], &[]).unwrap().is_empty());

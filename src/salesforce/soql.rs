@@ -214,6 +214,11 @@ impl Select {
     }
 }
 
+/// The text of a count of an object that is not described yet. `condition`: the user's own SOQL.
+pub(super) fn count_fitting(object: &str, condition: &str) -> String {
+    format!("SELECT COUNT() FROM {object} WHERE ({condition})")
+}
+
 /// A text literal.
 fn quoted(text: &str) -> String {
     let mut literal = String::with_capacity(text.len() + 2);

@@ -4,7 +4,7 @@
 //! a composite call (25, of which 5 query); a fault of the call itself is everybody's. Nothing here reads an object as a
 //! whole: a run has its own ways.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use futures_util::StreamExt;
 use http::StatusCode;
@@ -16,7 +16,7 @@ use super::describe::Describe;
 use super::fault::{Area, Fault, classify};
 use super::page::{Columns, decode};
 use super::query::{Composite, QUERIES_PER_CALL, total_size};
-use super::{Client, Statement};
+use super::{Client, Statement, soql};
 
 /// Describes are large and are made one after another within a call: as few as go without another round of calls, so that
 /// nobody waits long for one.
@@ -90,6 +90,42 @@ impl Client {
             .map(|soql| Sub { what: "counting rows".to_owned(), path: self.query_path(soql, true) });
         let read = |_: usize, body: &[u8]| total_size(body);
         self.ask_many(Area::Query, subs.collect(), QUERIES_PER_CALL, read, |_| {}).await
+    }
+
+    /// Rows by object as [`Self::estimate_rows`] gives them; of objects with a condition (by name) those that fit it, counted.
+    /// Where that fails the figure is that of the whole object: too high is better than none.
+    pub async fn estimate_fitting(
+        &self,
+        names: &[&str],
+        conditions: &[(String, String)],
+    ) -> Result<BTreeMap<String, u64>> {
+        let rows = self.estimate_rows(names).await?;
+        Ok(self.fitting(rows, conditions).await)
+    }
+
+    /// The same; what the org has no figure for is counted by so many calls at most.
+    pub async fn estimate_fitting_by(
+        &self,
+        names: &[&str],
+        conditions: &[(String, String)],
+        calls: usize,
+    ) -> Result<BTreeMap<String, u64>> {
+        let rows = self.estimate_rows_by(names, calls).await?;
+        Ok(self.fitting(rows, conditions).await)
+    }
+
+    async fn fitting(
+        &self,
+        mut rows: BTreeMap<String, u64>,
+        conditions: &[(String, String)],
+    ) -> BTreeMap<String, u64> {
+        for (name, condition) in conditions {
+            match self.count(&soql::count_fitting(name, condition), false).await {
+                Ok(count) => drop(rows.insert(name.clone(), count)),
+                Err(error) => tracing::debug!(object = name, %error, "rows that fit `where` are not counted"),
+            }
+        }
+        rows
     }
 
     /// Whether getDeleted answers for these objects, asked for the five minutes before `end`.

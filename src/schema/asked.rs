@@ -41,9 +41,9 @@ impl Asked {
         let outputs = settings.outputs.iter();
         Self {
             fields: keys([("include", list(&rules.include)), ("exclude", list(&rules.exclude))]),
-            rules: keys([]),
+            rules: keys([("hash", list(&rules.hash)), ("mask", list(&rules.mask))]),
             values: values(rules.values),
-            condition: None,
+            condition: settings.condition.clone(),
             outputs: outputs.map(|output| (output.topic_for(pipeline, target), look(output))).collect(),
         }
     }

@@ -166,10 +166,19 @@ fn data_fields(
             field.insert("salesforce.field".to_owned(), source.name.clone().into());
             field.insert("salesforce.label".to_owned(), source.label.clone().into());
             field.insert("salesforce.type".to_owned(), source.salesforce_type.clone().into());
+            // Sizes are the value's own: a disguised one has others.
+            let disguise = match source.kind {
+                FieldKind::Hashed => Some("hashed"),
+                FieldKind::Masked => Some("masked"),
+                _ => None,
+            };
+            if let Some(disguise) = disguise {
+                field.insert("sf2kafka.value".to_owned(), disguise.into());
+            }
             for (name, number) in
                 [("length", source.length), ("precision", source.precision), ("scale", source.scale)]
             {
-                if number > 0 {
+                if number > 0 && disguise.is_none() {
                     field.insert(format!("salesforce.{name}"), number.into());
                 }
             }
@@ -191,7 +200,7 @@ struct Types {
 impl Types {
     fn of(&mut self, field: &Field) -> Value {
         match field.kind {
-            FieldKind::Text | FieldKind::Binary => json!("string"),
+            FieldKind::Text | FieldKind::Binary | FieldKind::Hashed | FieldKind::Masked => json!("string"),
             FieldKind::Boolean => json!("boolean"),
             FieldKind::Int => json!("int"),
             FieldKind::Long => json!("long"),
@@ -274,6 +283,36 @@ mod tests {
         assert_eq!(record.fields[13].name, "Id");
         let key = key(&SchemaLineage::merge(None, &described(&fields)), &OutputSettings::change_table("crm"));
         apache_avro::Schema::parse_str(&key).unwrap();
+    }
+
+    #[test]
+    fn a_hidden_field_is_a_string_and_says_so_and_not_how_long_its_value_is() {
+        let mut object = described(&[("Id", "id"), ("A", "currency"), ("B", "email"), ("C", "email")]);
+        object.fields[1].kind = FieldKind::Hashed;
+        object.fields[2].kind = FieldKind::Masked;
+        let lineage = SchemaLineage::merge(None, &object);
+        let text = change_table(&lineage, &OutputSettings::change_table("crm")).unwrap();
+        apache_avro::Schema::parse_str(&text).unwrap();
+        let schema: Value = serde_json::from_str(&text).unwrap();
+        let field = |name: &str| {
+            let fields = schema["fields"].as_array().unwrap();
+            fields.iter().find(|field| field["name"] == name).unwrap().clone()
+        };
+        for (name, value, salesforce_type) in [("A", "hashed", "currency"), ("B", "masked", "email")] {
+            let field = field(name);
+            assert_eq!(field["type"], json!(["null", "string"]));
+            assert_eq!(
+                (&field["sf2kafka.value"], &field["salesforce.type"]),
+                (&json!(value), &json!(salesforce_type))
+            );
+            assert!(
+                ["length", "precision", "scale"].iter().all(|of| field[format!("salesforce.{of}")].is_null())
+            );
+        }
+        assert_eq!(
+            (&field("C")["salesforce.length"], &field("C")["sf2kafka.value"]),
+            (&json!(80), &Value::Null)
+        );
     }
 
     #[test]

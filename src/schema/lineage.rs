@@ -140,11 +140,13 @@ impl SchemaLineage {
 
 /// The new field as the old one's type holds it; none if there are values that it cannot hold.
 fn held(old: &Field, new: &Field) -> Option<Field> {
-    use FieldKind::{Compound, Decimal, Double, Int, Long};
+    use FieldKind::{Compound, Decimal, Double, Hashed, Int, Long, Masked, Text};
     let holds = match (old.kind, new.kind) {
         (Decimal, Decimal) => return wider_decimal(old, new),
         // Records of other parts.
         (Compound, Compound) => old.salesforce_type == new.salesforce_type,
+        // Text is text to a reader; a rule that comes or goes is told by the field's properties.
+        (Text | Hashed | Masked, Text | Hashed | Masked) => return Some(new.clone()),
         (old, new) => old == new || matches!((old, new), (Long | Double, Int)),
     };
     holds.then(|| Field { kind: old.kind, ..new.clone() })
@@ -277,6 +279,25 @@ pub(crate) mod tests {
             (&*second.fields[1].source.salesforce_type, second.fields[1].source.length),
             ("picklist", 4_000)
         );
+    }
+
+    #[test]
+    fn a_hidden_field_keeps_its_name_if_it_was_text_and_else_gets_a_new_one() {
+        let plain = described(&[("Id", "id"), ("A", "currency"), ("B", "email"), ("C", "boolean")]);
+        let mut hidden = plain.clone();
+        for (place, kind) in [(1, FieldKind::Hashed), (2, FieldKind::Hashed), (3, FieldKind::Masked)] {
+            hidden.fields[place].kind = kind;
+        }
+        let first = SchemaLineage::merge(None, &plain);
+        let second = SchemaLineage::merge(Some(&first), &hidden);
+        let wanted = [("Id", true), ("A", false), ("B", true), ("C", false), ("A_2", true), ("C_2", true)];
+        assert_eq!(names(&second), wanted);
+        assert_eq!(second.fields[2].source.kind, FieldKind::Hashed);
+        assert_eq!(SchemaLineage::decode(&second.encode()).as_ref(), Ok(&second));
+        let third = SchemaLineage::merge(Some(&second), &plain);
+        let wanted = [("Id", true), ("A", true), ("B", true), ("C", true), ("A_2", false), ("C_2", false)];
+        assert_eq!(names(&third), wanted);
+        assert_eq!(third.fields[2].source.kind, FieldKind::Text);
     }
 
     #[test]

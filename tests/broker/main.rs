@@ -7,6 +7,7 @@ mod commands;
 mod control;
 mod evolution;
 mod fault_matrix;
+mod hidden;
 #[path = "../support/json_schema.rs"]
 mod json_schema;
 mod kafka_faults;

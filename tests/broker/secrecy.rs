@@ -27,6 +27,7 @@ const PUBLIC_KEY: &str = include_str!("../data/salesforce/jwt-public-key.pem");
 const PASSWORD: &str = "Ud8Passwort.Org-Hv4Ce9";
 const REGISTRY_PASSWORD: &str = "Tq3Registry/Passwort+Yf6=Aj1";
 const KAFKA_PASSWORD: &str = "Ro7Kafka/Passwort+Ix2=El5";
+const HASH_KEY: &str = "Vn1Hash/Schluessel+Gd8=Oq4Sb";
 
 /// Everything that must not be seen, by its name. What was used on the wire comes along: tokens, assertions.
 fn secrets(used: &[String]) -> Vec<(String, String)> {
@@ -43,6 +44,7 @@ fn secrets(used: &[String]) -> Vec<(String, String)> {
         ("registry password", REGISTRY_PASSWORD),
         ("registry credentials", &format!("schema-reader:{REGISTRY_PASSWORD}")),
         ("Kafka password", KAFKA_PASSWORD),
+        ("hash key", HASH_KEY),
     ]
     .map(|(name, secret)| (name.to_owned(), secret.to_owned()));
     let tokens = used.iter().map(|token| ("a token that was used".to_owned(), token.clone()));
@@ -86,13 +88,13 @@ impl Outcomes {
 }
 
 /// Stands before the simulator and keeps what the program sends it.
-struct Tap {
-    address: SocketAddr,
+pub struct Tap {
+    pub address: SocketAddr,
     sent: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Tap {
-    async fn before(server: SocketAddr) -> Self {
+    pub async fn before(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let sent = Arc::new(Mutex::new(Vec::new()));
@@ -138,7 +140,7 @@ impl Tap {
         tokens
     }
 
-    fn saw(&self, text: &str) -> bool {
+    pub fn saw(&self, text: &str) -> bool {
         memchr::memmem::find(&self.sent.lock().unwrap(), text.as_bytes()).is_some()
     }
 }
@@ -153,7 +155,9 @@ async fn stage() -> (Stage, Tap) {
     let setup = Setup {
         rows: &[("Account", 2_100), ("Invoice__c", 30)],
         kafka: "}, properties: { sasl.username: kafka-writer, sasl.password: Ro7Kafka/Passwort+Ix2=El5, debug: 'all'",
-        ..Setup::new("[ { name: Account, capture: subscribe }, Invoice__c ]")
+        ..Setup::new(
+            "[ { name: Account, capture: subscribe, fields: { hash: [Phone] } }, Invoice__c ]\nhash_key: 'Vn1Hash/Schluessel+Gd8=Oq4Sb'",
+        )
     };
     let stage = Stage::with(setup, config).await;
     let origin = stage.simulator.origin();

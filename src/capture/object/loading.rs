@@ -56,7 +56,8 @@ impl ObjectCapture {
         let client = self.load_client();
         let reader = self.reader.get_or_insert_with(|| {
             let object = self.sequencer.object().clone();
-            LoadReader::start(client, object, load.clone(), self.settings.loads.clone())
+            let condition = self.settings.condition.clone();
+            LoadReader::start(client, object, load.clone(), self.settings.loads.clone(), condition)
         });
         let retry = self.live.as_ref().and_then(Live::retry_at).filter(|at| *at > Instant::now());
         let poll_due = async {
@@ -155,7 +156,7 @@ impl ObjectCapture {
         self.count_load(by_bulk);
         let job = if by_bulk {
             let client = self.load_client();
-            let (select, include_deleted) = live_rows(&object);
+            let (select, include_deleted) = live_rows(&object, self.settings.condition.as_deref());
             match bulk::create(&client, &select.statement()?, include_deleted).await {
                 Ok(job) => Some(job.id),
                 Err(error) if error.kind() == Kind::BulkRefused => {

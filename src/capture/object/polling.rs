@@ -8,7 +8,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Follow, Held, ObjectCapture, Step};
-use crate::capture::poll::{WindowReader, pause_after};
+use crate::capture::condition::{Fitting, fitting};
+use crate::capture::poll::{PollPage, WindowReader, pause_after};
+use crate::capture::sequencer::Reading;
 use crate::capture::window::Window;
 use crate::domain::{Stamp, State};
 use crate::error::Kind;
@@ -66,9 +68,11 @@ impl ObjectCapture {
             self.poll_page.iter_mut().for_each(|held| held.reread.extend(&unclear));
             return Ok(Some(Step::Batch { batch, urgent: false }));
         }
+        let (held, fitting) = self.fitting(held, reading).await?;
         let page = held.page;
         self.pages += 1;
-        let sequenced = match self.sequencer.poll_page(page.rows, reading) {
+        let source = self.window_source();
+        let sequenced = match self.sequencer.poll_page(page.rows, reading, fitting.as_ref(), source) {
             Ok(sequenced) => sequenced,
             Err(error) => {
                 self.drop_window();
@@ -76,7 +80,6 @@ impl ObjectCapture {
             }
         };
         self.found(sequenced.changes.len());
-        let source = self.window_source();
         if page.last {
             self.close_window(to);
         }
@@ -89,6 +92,30 @@ impl ObjectCapture {
         }
         let batch = self.batch(sequenced, source, None, &stream_position);
         Ok(Some(Step::Batch { batch, urgent: false }))
+    }
+
+    /// Which records of a page fit the condition, if there is one; only of those that would be published. The page waits
+    /// meanwhile where it is found again.
+    async fn fitting(
+        &mut self,
+        held: Held<PollPage>,
+        reading: Reading,
+    ) -> Result<(Held<PollPage>, Option<Fitting>)> {
+        let Some(condition) = &self.settings.condition else { return Ok((held, None)) };
+        let news = match self.sequencer.news(&held.page.rows, reading) {
+            Ok(news) => news,
+            Err(error) => {
+                self.drop_window();
+                return Err(error);
+            }
+        };
+        let object = self.sequencer.object();
+        self.poll_page = Some(held);
+        let asked = fitting(&self.client, object, condition, &news).await;
+        let fitting = asked.map_err(|error| error.during(format_args!("polling {}", object.name)))?;
+        let held = self.poll_page.take();
+        let held = held.ok_or_else(|| Error::new(Kind::Internal, "a page that waited is not there"))?;
+        Ok((held, Some(fitting)))
     }
 
     /// The reader is a page ahead of what is published: a page that does not read is asked for again with its window.

@@ -338,11 +338,17 @@ impl ObjectCapture {
         // Not older than what was read before.
         let known = |id: &RecordId| self.sequencer.read_at(id).map(|stamp| (*id, stamp));
         let due: HashMap<RecordId, Stamp> = ids.iter().filter_map(known).collect();
-        let read = read_records(&self.client, &object, ids, &due).await?;
+        let condition = self.settings.condition.as_deref();
+        let read = read_records(&self.client, &object, ids, &due, condition).await?;
         let at = self.client.server_time();
         let mut out = Sequenced::one_by_one(&object);
         for id in ids {
-            self.sequencer.refetched(&mut out, *id, read.row(id), at, Detail::refetch())?;
+            match read.row(id) {
+                Some(row) if !read.fits(id) => {
+                    self.sequencer.unfit_refetched(&mut out, *id, row, at, Detail::refetch())?;
+                }
+                row => drop(self.sequencer.refetched(&mut out, *id, row, at, Detail::refetch())?),
+            }
         }
         let position = at.to_string();
         Ok(self.batch(out, Source::Refetch, None, &position))

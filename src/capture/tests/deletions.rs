@@ -165,7 +165,7 @@ async fn a_record_read_by_id_without_its_stamp_is_an_error_before_anything_is_ta
     let replies = ["null", r#""2026-05-19T08:10:00.000+0000""#].map(|stamp| reply(200, record(stamp)));
     org.on("/composite/sobjects/Account", replies);
     for expected in [Err(Kind::ReplyUnreadable), Ok(true)] {
-        let read = crate::capture::reading::read_records(&stage.client, &object, &ids, &due).await;
+        let read = crate::capture::reading::read_records(&stage.client, &object, &ids, &due, None).await;
         assert_eq!(read.map(|read| read.row(&ids[0]).is_some()).map_err(|error| error.kind()), expected);
     }
 }

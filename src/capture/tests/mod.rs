@@ -4,7 +4,9 @@
 //! from what was committed, and it checks of every batch that its numbers rise. Beside it, by topic: the tests.
 
 mod anew;
+mod conditions;
 mod deletions;
+mod hidden;
 mod loads;
 mod platform_events;
 mod polls;
@@ -82,6 +84,8 @@ fn settings() -> CaptureSettings {
             ..PollSettings::default()
         },
         fields: FieldRules::default(),
+        hash_key: None,
+        condition: None,
         estimate: None,
         loads: Arc::new(Semaphore::new(4)),
         until: None,

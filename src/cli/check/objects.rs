@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Line;
+use crate::capture::condition_refused;
 use crate::cli::output::count;
 use crate::config::{CaptureChoice, FieldRules, Method, PlatformEventSettings, Settings};
 use crate::domain::{ObjectDescription, Stamp};
@@ -145,8 +146,17 @@ async fn one_by_one(
         .filter(|choice| choice.obstacle.is_none())
         .map(|choice| choice.name.as_str())
         .collect();
-    let (described, estimates) =
-        futures_util::future::join(client.describe_many(&names), estimates(client, &names, wants_plan)).await;
+    let condition = |choice: &discover::Choice| {
+        let entry = settings.objects.get(choice.wanted)?;
+        Some((choice.name.clone(), entry.condition.clone()?))
+    };
+    let conditions: Vec<(String, String)> =
+        choices.iter().filter(|choice| choice.obstacle.is_none()).filter_map(condition).collect();
+    let (described, estimates) = futures_util::future::join(
+        client.describe_many(&names),
+        estimates(client, &names, &conditions, wants_plan),
+    )
+    .await;
     let (estimates, estimate_calls) = estimates;
     org.start.push((Purpose::Describe, estimate_calls));
     let mut described = described.into_iter();
@@ -207,7 +217,7 @@ fn not_captured(settings: &Settings, by_name: bool, entry: usize, error: Error) 
         return Found::LeftOut(error.to_string());
     }
     match error.kind() {
-        Kind::ObjectUnsupported | Kind::FieldUnknown => Found::Cross(settings.at_entry(entry, error)),
+        Kind::ObjectUnsupported | Kind::ObjectMisconfigured => Found::Cross(settings.at_entry(entry, error)),
         _ => Found::Cross(error),
     }
 }
@@ -216,12 +226,8 @@ fn compile(settings: &Settings, choice: &discover::Choice, describe: &Describe) 
     let none = FieldRules::default();
     let entry = settings.objects.get(choice.wanted);
     let rules = entry.map_or(&none, |object| &object.fields);
-    let unknown = describe.unknown_fields(rules);
-    if !unknown.is_empty() {
-        let what = format!("the object has no field {}, or the user may not see it", unknown.join(", "));
-        return Err(Error::new(Kind::FieldUnknown, what).hint(
-            "check the spelling under `fields`; else give the integration user read access by field-level security",
-        ));
+    if choice.by_name {
+        describe.check_rules(rules, &[])?;
     }
     let description = Arc::new(describe.compile(rules, &[])?);
     if let Some(obstacle) = &description.unsupported {
@@ -248,12 +254,17 @@ fn compile(settings: &Settings, choice: &discover::Choice, describe: &Describe) 
 }
 
 /// For a plan: rows by object, and what a run's start spends on them.
-async fn estimates(client: &Client, names: &[&str], wanted: bool) -> (BTreeMap<String, u64>, u64) {
+async fn estimates(
+    client: &Client,
+    names: &[&str],
+    conditions: &[(String, String)],
+    wanted: bool,
+) -> (BTreeMap<String, u64>, u64) {
     if !wanted || names.is_empty() {
         return (BTreeMap::new(), 0);
     }
     let client = client.for_purpose(Purpose::Describe);
-    let rows = client.estimate_rows(names).await.unwrap_or_else(|error| {
+    let rows = client.estimate_fitting(names, conditions).await.unwrap_or_else(|error| {
         tracing::warn!(%error, "the org's row counts are not known");
         BTreeMap::new()
     });
@@ -275,10 +286,16 @@ async fn ask_objects(
         })
         .collect();
     let rows = if wants_plan { SAMPLE_ROWS } else { 1 };
-    let first_rows = |object: &&Examined| match Copying::of(&object.chosen.name).parents() {
-        // A query on the object itself must name some of them.
-        Some(parents) => Select::all(&parents.description()).limit(1).statement(),
-        None => Select::all(&object.description).limit(rows).statement(),
+    let first_rows = |object: &&Examined| {
+        let select = match Copying::of(&object.chosen.name).parents() {
+            // A query on the object itself must name some of them.
+            Some(parents) => return Select::all(&parents.description()).limit(1).statement(),
+            None => Select::all(&object.description).limit(rows),
+        };
+        match &object.chosen.settings.condition {
+            Some(condition) => select.condition(condition).statement(),
+            None => select.statement(),
+        }
     };
     let statements: Vec<Result<Statement>> = examined.iter().map(first_rows).collect();
     let since = client.server_time().minus(DAY);
@@ -332,6 +349,10 @@ async fn ask_objects(
             Ok(sample) if Copying::of(name).parents().is_none() => object.row_bytes = row_bytes(&sample),
             Ok(_) => {}
             Err(error) => {
+                let error = match &object.chosen.settings.condition {
+                    Some(_) => condition_refused(&object.description, error),
+                    None => error,
+                };
                 let entry =
                     settings.objects.iter().position(|entry| entry.place == object.chosen.settings.place);
                 *found = not_captured(settings, object.chosen.by_name, entry.unwrap_or(usize::MAX), error);

@@ -160,6 +160,7 @@ fn outlook(object: &Examined, stands: Option<&Position>, now: Stamp) -> Outlook 
         load: rows_to_load(object, stands).0,
         row_bytes: object.row_bytes.unwrap_or(known.row_bytes),
         asks_for_deletions: object.tells_deletions,
+        asks_fit: settings.condition.is_some(),
         changes_per_day: object.changes_per_day.unwrap_or_default() as f64,
         behind: behind.unwrap_or_default(),
         ..known

@@ -27,7 +27,7 @@ const FOUR_DIGIT_YEARS: std::ops::Range<i64> = -62_167_219_200_000..253_402_300_
 const DAY: i64 = 86_400_000;
 
 pub(super) fn render(field: &Field, event: &ChangeEvent, value: Value, out: &mut Vec<u8>) -> Rendered {
-    match (field.kind, value) {
+    match (field.source_kind(), value) {
         (FieldKind::Text, Value::Text(start, end)) => {
             out.extend_from_slice(event.text(start, end));
             Rendered::Fit

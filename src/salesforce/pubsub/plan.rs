@@ -264,7 +264,9 @@ impl EventPlan {
         }
         match self.object.fields.get(field) {
             // Salesforce knows no null there; the event shows one now and then.
-            Some(described) if described.kind == FieldKind::Boolean => cells.unexpressed.insert(field),
+            Some(described) if described.source_kind() == FieldKind::Boolean => {
+                cells.unexpressed.insert(field)
+            }
             // Not computed is not empty.
             Some(described) if described.calculated => {}
             _ => drop(cells.set(field, |_| Rendered::Fit)),
@@ -328,7 +330,8 @@ impl EventPlan {
         cells: &mut EventCells,
     ) {
         cells.changed.insert(field);
-        let is_boolean = self.object.fields.get(field).is_some_and(|field| field.kind == FieldKind::Boolean);
+        let is_boolean =
+            self.object.fields.get(field).is_some_and(|field| field.source_kind() == FieldKind::Boolean);
         match (event.value(slot), nulled) {
             // A difference is no value.
             _ if event.diff.contains(slot) => cells.unexpressed.insert(field),
@@ -367,7 +370,7 @@ fn switches(object: &ObjectDescription, name: &str) -> Vec<usize> {
     };
     let fields = object.fields.iter().enumerate();
     fields
-        .filter(|(_, field)| field.kind == FieldKind::Boolean && is_one(&field.name))
+        .filter(|(_, field)| field.source_kind() == FieldKind::Boolean && is_one(&field.name))
         .map(|(index, _)| index)
         .collect()
 }

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::canonical::canonical;
 use crate::domain::content::content_hash;
 use crate::domain::{Rows, Stamp, cell};
 use crate::salesforce::csv::CsvPage;
@@ -188,12 +189,23 @@ proptest! {
                     FieldKind::Date => cell::date(cell).map(i64::from),
                     FieldKind::DateTime => cell::datetime(cell),
                     FieldKind::Time => cell::time(cell).map(i64::from),
-                    FieldKind::Text | FieldKind::Decimal | FieldKind::Binary | FieldKind::Compound => Some(0),
+                    FieldKind::Text
+                    | FieldKind::Decimal
+                    | FieldKind::Binary
+                    | FieldKind::Compound
+                    | FieldKind::Hashed
+                    | FieldKind::Masked => Some(0),
                 })
             };
             let first = read(&doors[0]);
             prop_assert_ne!(first, Some(None), "{} reads", field.name);
+            // And as hashes are taken of them.
+            let hidden = Field { kind: FieldKind::Hashed, ..field.clone() };
+            let spelled = |rows: &Rows| {
+                rows.row(0).unwrap().value(index).map(|cell| canonical(&hidden, cell).into_owned())
+            };
             for rows in &doors {
+                prop_assert_eq!(spelled(rows), spelled(&doors[0]), "{}", field.name);
                 prop_assert_eq!(read(rows), first, "{}", field.name);
                 prop_assert!(rows.row(0).unwrap().cell(index).is_some(), "null is not absent");
             }
