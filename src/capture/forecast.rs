@@ -475,7 +475,7 @@ mod tests {
         assert_eq!(of(80_000.0, true), 2.0 * 2_880.0);
         let costs = Outlook { asks_fit: true, ..outlook(10) };
         let costs = costs.until_caught_up(Duration::ZERO, &Sharing::default(), &Pace::default());
-        assert_eq!(costs.of(Purpose::Describe), 2.0, "it is tried first");
+        assert_eq!(costs.of(Purpose::Describe), 1.0, "it is tried first");
     }
 
     #[test]

@@ -819,14 +819,19 @@ mod tests {
 
     #[test]
     fn a_compound_is_made_of_the_fields_that_are_read_for_its_parts() {
+        let of_address = |name: &str, kind: &str| {
+            let mut part = field(name, kind);
+            part["compoundFieldName"] = json!("BillingAddress");
+            part
+        };
         let mut hidden_by_name = field("Odd__Lat_Latitude__s", "double");
         hidden_by_name["compoundFieldName"] = json!("Odd__Lat__c");
         let fields = [
             field("Id", "id"),
             field("BillingAddress", "address"),
-            field("BillingCountryCode", "picklist"),
-            field("BillingLatitude", "double"),
-            field("BillingStreet", "textarea"),
+            of_address("BillingCountryCode", "picklist"),
+            of_address("BillingLatitude", "double"),
+            of_address("BillingStreet", "textarea"),
             field("Loc__c", "location"),
             field("Loc__Latitude__s", "double"),
             field("Loc__Longitude__s", "double"),
