@@ -271,7 +271,7 @@ async fn a_rule_that_does_not_fit_stops_its_object_alone_and_check_tells_it() {
     for object in ["Account", "Contact"] {
         assert_eq!(records(&stage, object).await.len(), 0, "nothing of {object} goes out");
     }
-    assert_eq!(records(&stage, "Lead").await.len(), 20);
     let masked = records(&stage, "Lead").await;
+    assert_eq!(masked.len() as u64, stage.rows("Lead"), "a glob's lists go as far as there are fields");
     assert!(masked.iter().any(|record| record["Phone"] == Avro::String("****".to_owned())));
 }
