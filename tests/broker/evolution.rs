@@ -162,7 +162,8 @@ async fn a_field_that_the_configuration_asks_for_later_is_loaded_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_field_that_comes_beside_a_stream_of_changes_is_loaded_for_and_no_change_comes_twice() {
     let stage = Stage::of(Setup {
-        rows: &[("Account", 2_000)],
+        // More than one query by REST brings: the load has pages.
+        rows: &[("Account", 3_000)],
         ..Setup::new("[ { name: Account, capture: subscribe } ]")
     })
     .await;
@@ -174,11 +175,11 @@ async fn a_field_that_comes_beside_a_stream_of_changes_is_loaded_for_and_no_chan
     stage.save("Account", &ids[..20], "Name", "before");
     run.reaches("Account", |report| report.published.updated >= 20).await;
     // The load takes a while.
-    stage.fault("/results", 3, 6, json!({"delay": {"millis": 300}})).await;
+    stage.fault("/results", 3, 8, json!({"delay": {"millis": 400}})).await;
     stage.field("Fax", "show").await;
     // The next event has another schema.
     stage.save("Account", &ids[..5], "Name", "the first with it");
-    run.reaches("Account", |report| report.reload.is_some() && report.published.refreshed > 2_000).await;
+    run.reaches("Account", |report| report.reload.is_some()).await;
     stage.save("Account", &ids[10..40], "Name", "meanwhile");
     run.reaches("Account", |report| report.reload.is_none() && report.published.updated >= 55).await;
     stage.save("Account", &ids[..10], "Name", "after");
