@@ -42,7 +42,7 @@ impl Sample {
     fn of(text: &str, object: &Arc<ObjectDescription>) -> Self {
         let schema = Arc::new(EventSchema::parse(ID, text).expect("the sample is an event's schema"));
         Self {
-            plan: EventPlan::compile(&schema, object, true),
+            plan: EventPlan::compile(&schema, object),
             avro: Schema::parse_str(text).expect("the sample is an Avro schema"),
             object: Arc::clone(object),
             schema,
@@ -125,7 +125,7 @@ pub fn schema(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(text) else { return };
     let Ok(schema) = EventSchema::parse(ID, text).map(Arc::new) else { return };
     let object = samples::every_kind();
-    let plan = EventPlan::compile(&schema, object, false);
+    let plan = EventPlan::compile(&schema, object);
     assert!(!plan.absent().contains(object.key), "the key is always there");
     let Ok(event) = schema.decode(raw(payload)) else { return };
     let cells = plan.cells(&event).expect("the plan is for this schema");

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::capture::ledger::Ledger;
-use crate::capture::{CaptureSettings, DESCRIPTIONS_A_DAY, ObjectCapture};
+use crate::capture::{CaptureSettings, ObjectCapture};
 use crate::domain::{ChangeSequence, Described, ObjectDescription, PinnedDescription, Position};
 use crate::error::Kind;
 use crate::salesforce::{Client, Purpose};
@@ -68,7 +68,7 @@ impl Opening {
         }
         let client = self.client.for_purpose(Purpose::Describe);
         // Before a describe: what changes meanwhile is a change to the next question.
-        let (metadata, org) = client.metadata_state(client.day() / DESCRIPTIONS_A_DAY).await?;
+        let (metadata, org) = client.metadata_state(client.describe_interval()).await?;
         let by = self.described_by(&client);
         if let Some((object, described)) = self.pinned(position.as_ref(), &by, org.as_deref()) {
             tracing::debug!(object = %self.name, "described as it was when it was last followed");
