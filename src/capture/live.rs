@@ -514,19 +514,23 @@ impl Live {
             .map_or(self.waiting.len(), |(place, _)| place + 1);
         let (wanted, due) = self.wanted(sequencer, until);
         let condition = self.settings.condition.as_deref();
-        let read = read_records(client, sequencer.object(), &wanted, &due, condition).await?;
+        let read = match read_records(client, sequencer.object(), &wanted, &due, condition).await {
+            Ok(read) => read,
+            Err(error) => {
+                if error.kind() == Kind::FieldUnknown {
+                    // By this description nothing that waits can be completed any more.
+                    self.read_instead();
+                }
+                return Err(error);
+            }
+        };
         self.refetch_wait = client.stretched(Purpose::Refetch, self.settings.refetch_wait);
 
         let object = sequencer.object().clone();
         let mut out = Sequenced::one_by_one(&object);
         let mut flushed = Flushed::default();
         if read.rows().is_some_and(|rows| doubts.are_raised_by(&object, rows)) {
-            // What the events say was taken by a description that no longer holds: their records say it instead.
-            for waiting in &mut self.waiting {
-                if let Waiting::Record(EventRecord { id, body, .. }) = waiting {
-                    *waiting = Waiting::Reread { id: *id, at: body.committed_at };
-                }
-            }
+            self.read_instead();
             return Ok((out, Flushed { doubtful: true, ..flushed }));
         }
         for waiting in self.waiting.drain(..until) {
@@ -575,6 +579,15 @@ impl Live {
         self.waiting_since = (!self.waiting.is_empty()).then(Instant::now);
         self.ask();
         Ok((out, flushed))
+    }
+
+    /// What waits was taken by a description that no longer holds: its records are to say what the events said.
+    fn read_instead(&mut self) {
+        for waiting in &mut self.waiting {
+            if let Waiting::Record(EventRecord { id, body, .. }) = waiting {
+                *waiting = Waiting::Reread { id: *id, at: body.committed_at };
+            }
+        }
     }
 
     /// The records that the first of what waits asks for, and the stamps that they must have at least.

@@ -39,9 +39,10 @@ fn holds(kind: FieldKind, value: &[u8]) -> bool {
         FieldKind::Int => cell::integer(value).is_some_and(|value| i32::try_from(value).is_ok()),
         FieldKind::Long => cell::integer(value).is_some(),
         FieldKind::Double => cell::double(value).is_some(),
+        FieldKind::Decimal => cell::decimal(value).is_some(),
         FieldKind::Date => cell::date(value).is_some(),
         FieldKind::DateTime => cell::datetime(value).is_some(),
         FieldKind::Time => cell::time(value).is_some(),
-        _ => true,
+        FieldKind::Text | FieldKind::Binary | FieldKind::Compound => true,
     }
 }

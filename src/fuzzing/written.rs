@@ -65,6 +65,7 @@ impl Road {
             changes: Vec::new(),
             details: Vec::new(),
             source: Source::Load,
+            only: None,
             load_id: Some("load".into()),
             only: None,
             stream_position: "position".into(),

@@ -4,15 +4,13 @@
 //! to write by. Fields keep their place for ever: new ones are put at the end, removed ones stay and are null. A name has one
 //! type for ever. A field whose type changed keeps its name if the old type holds all that comes now; else it goes on
 //! under a new name, for readers that were made for the old type could not read the new one, not even a wider number
-//! (docs/adr/0014). A decimal keeps its scale for ever: readers take the point from their own schema. Digits before it may
-//! become more.
+//! (docs/adr/0014).
 
 use serde::{Deserialize, Serialize};
 
 use super::asked::Asked;
 use super::names::FieldNames;
 use crate::Result;
-use crate::domain::decimal::MOST_DIGITS;
 use crate::domain::{Field, FieldKind, ObjectDescription};
 
 pub const VERSION: u32 = 1;
@@ -141,26 +139,20 @@ impl SchemaLineage {
 /// The new field as the old one's type holds it; none if there are values that it cannot hold.
 fn held(old: &Field, new: &Field) -> Option<Field> {
     use FieldKind::{Compound, Decimal, Double, Hashed, Int, Long, Masked, Text};
+    let before_the_point = |field: &Field| field.precision.checked_sub(field.scale);
+    let (mut precision, mut scale) = (new.precision, new.scale);
     let holds = match (old.kind, new.kind) {
-        (Decimal, Decimal) => return wider_decimal(old, new),
+        (Decimal, Decimal) => {
+            (precision, scale) = (old.precision, old.scale);
+            new.scale <= old.scale && before_the_point(new)? <= before_the_point(old)?
+        }
         // Records of other parts.
         (Compound, Compound) => old.salesforce_type == new.salesforce_type,
         // Text is text to a reader; a rule that comes or goes is told by the field's properties.
         (Text | Hashed | Masked, Text | Hashed | Masked) => return Some(new.clone()),
         (old, new) => old == new || matches!((old, new), (Long | Double, Int)),
     };
-    holds.then(|| Field { kind: old.kind, ..new.clone() })
-}
-
-/// The old scale with room for the digits before the point of both. A scale that grew does not fit.
-fn wider_decimal(old: &Field, new: &Field) -> Option<Field> {
-    let whole = new.precision.checked_sub(new.scale)?;
-    let precision = whole.checked_add(old.scale)?.max(old.precision);
-    (new.scale <= old.scale && precision <= MOST_DIGITS).then(|| Field {
-        precision,
-        scale: old.scale,
-        ..new.clone()
-    })
+    holds.then(|| Field { kind: old.kind, precision, scale, ..new.clone() })
 }
 
 fn free_name(fields: &[PinnedField], wanted: &str, names: &FieldNames<'_>) -> String {
@@ -336,7 +328,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_decimal_takes_more_digits_before_its_point_and_never_moves_it() {
+    fn a_decimal_keeps_its_digits_and_its_point_under_one_name() {
         let mut lineage = SchemaLineage::merge(None, &described(&[("Id", "id"), ("A", "decimal 10,2")]));
         let mut look = |of: &str| {
             lineage = SchemaLineage::merge(Some(&lineage), &described(&[("Id", "id"), ("A", of)]));
@@ -344,16 +336,13 @@ pub(crate) mod tests {
             (current.name.clone(), current.source.kind, current.source.precision, current.source.scale)
         };
         let decimal = |name: &str, precision, scale| (name.to_owned(), FieldKind::Decimal, precision, scale);
-        assert_eq!(look("decimal 18,2"), decimal("A", 18, 2));
-        assert_eq!(look("decimal 12,2"), decimal("A", 18, 2), "readers of more digits read on");
-        assert_eq!(
-            look("decimal 18,0"),
-            decimal("A", 20, 2),
-            "values without decimals fit beside those with two"
-        );
-        assert_eq!(look("decimal 18,4"), decimal("A_2", 18, 4), "a point that moved would be another number");
-        assert_eq!(look("double").0, "A_3", "bytes are no double");
-        assert_eq!(look("decimal 16,2"), decimal("A_2", 18, 4));
+        assert_eq!(look("decimal 8,2"), decimal("A", 10, 2), "what was wider holds it");
+        assert_eq!(look("decimal 8,0"), decimal("A", 10, 2), "values without decimals fit where two are");
+        assert_eq!(look("decimal 10,0"), decimal("A_2", 10, 0), "but not with more digits before the point");
+        assert_eq!(look("decimal 18,2"), decimal("A_3", 18, 2));
+        assert_eq!(look("decimal 18,4"), decimal("A_4", 18, 4), "a point that moved would be another number");
+        assert_eq!(look("double").0, "A_5", "bytes are no double");
+        assert_eq!(look("decimal 16,2"), decimal("A_4", 18, 4));
     }
 
     #[test]
@@ -444,7 +433,7 @@ pub(crate) mod tests {
                     let held: Vec<_> = next.fields.iter().filter(|pinned| pinned.current && pinned.source.name == field.name).collect();
                     prop_assert_eq!(held.len(), 1);
                     let holds = super::held(&held[0].source, field).unwrap();
-                    prop_assert_eq!((holds.precision, holds.scale), (held[0].source.precision, held[0].source.scale));
+                    prop_assert_eq!(&holds, &held[0].source);
                 }
                 prop_assert_eq!(next.fields.iter().filter(|pinned| pinned.current).count(), object.fields.len());
                 for old in &versions {

@@ -55,7 +55,10 @@ async fn registered(subject: &str) -> Value {
 
 /// As a person does it with what `schemas --out` wrote: the text of the file as it is.
 async fn register_file(path: &Path, subject: &str) {
-    let text = std::fs::read_to_string(path).unwrap();
+    register(std::fs::read_to_string(path).unwrap(), subject).await;
+}
+
+async fn register(text: String, subject: &str) {
     let url = format!("{}/subjects/{subject}/versions", registry_url());
     let request = reqwest::Client::new().post(url).header("content-type", "application/json");
     let answer = request.body(json!({"schema": text}).to_string()).send().await.unwrap();
@@ -271,11 +274,12 @@ async fn a_level_that_forbids_the_next_version_stops_the_object_with_what_to_do_
     stage.completes().await;
     let subject = format!("{}-value", stage.topic("Account"));
     assert_eq!(ask(&format!("config/{subject}")).await.1["compatibilityLevel"], "FULL");
-    // A number that becomes wider: readers of the old schema cannot read it.
-    let org = stage.simulator.org();
-    org.add_field("Account", FieldDef::new("Size__c", FieldType::Int)).unwrap();
-    stage.completes().await;
-    org.change_field("Account", "Size__c", |field| field.field_type = FieldType::Double).unwrap();
+    // Somebody registered a field before it came, with a type that holds less: readers of that cannot read ours.
+    let mut foreign = registered(&subject).await;
+    let size = json!({"name": "Size__c", "type": ["null", "int"], "default": null});
+    foreign["fields"].as_array_mut().unwrap().push(size);
+    register(foreign.to_string(), &subject).await;
+    stage.simulator.org().add_field("Account", FieldDef::new("Size__c", FieldType::Double)).unwrap();
     let (code, report, words) = stage.run(&["schemas", "--check"]).await;
     assert_eq!(code, Some(3), "{report}{words}");
     assert!(report.contains(&format!("{subject}: refused (level FULL): ")), "{report}");

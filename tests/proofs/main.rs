@@ -13,4 +13,5 @@ mod life;
 mod many;
 mod million;
 mod refreshes;
+mod schemas;
 mod stage;

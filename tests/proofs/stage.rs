@@ -158,18 +158,28 @@ impl Stage {
         records
     }
 
-    /// What the independent consumer finds in a topic.
-    pub async fn judge(&self, topic: &str, more: &[&str]) -> Value {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/verify_topic.py");
+    /// What a script of `tests/python` says of a topic.
+    async fn ask(&self, script: &str, topic: &str, more: &[&str]) -> Value {
         let topic = format!("{}.{topic}", self.name);
         let mut command = Command::new(variable("SF2KAFKA_PYTHON"));
-        command.args([script, "--bootstrap", &variable("KAFKA_BOOTSTRAP")]);
+        command.arg(format!("{}/tests/python/{script}", env!("CARGO_MANIFEST_DIR")));
+        command.args(["--bootstrap", &variable("KAFKA_BOOTSTRAP")]);
         command.args(["--registry", &variable("SCHEMA_REGISTRY_URL"), "--topic", &topic]).args(more);
         let Output { status, stdout, stderr } =
             tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
         let words = String::from_utf8_lossy(&stderr).into_owned();
         assert!(matches!(status.code(), Some(0 | 3)), "{topic} cannot be judged: {words}");
-        let report: Value = serde_json::from_slice(&stdout).unwrap();
+        serde_json::from_slice(&stdout).unwrap()
+    }
+
+    /// What consumers of the first, the newest and of no schema see of a topic (`three_readers.py`).
+    pub async fn three_readers(&self, topic: &str) -> Value {
+        self.ask("three_readers.py", topic, &[]).await
+    }
+
+    /// What the independent consumer finds in a topic.
+    pub async fn judge(&self, topic: &str, more: &[&str]) -> Value {
+        let report = self.ask("verify_topic.py", topic, more).await;
         eprintln!(
             "{topic}: {} records, {} folded rows, {} in the org, operations {}, sources {}, repeats {}",
             report["records"],
