@@ -16,9 +16,9 @@ impl Doubts {
         let mut raised = false;
         for (field, described) in object.fields.iter().enumerate() {
             let fits = |row: crate::domain::Row<'_>| {
-                row.value(field).is_none_or(|value| holds(described.kind, value))
+                row.value(field).is_none_or(|value| holds(described.source_kind(), value))
             };
-            if described.kind != FieldKind::Text && !self.0.contains(&field) && !rows.iter().all(fits) {
+            if described.source_kind() != FieldKind::Text && !self.0.contains(&field) && !rows.iter().all(fits) {
                 tracing::info!(object = %object.name, field = described.name, r#type = described.salesforce_type, "a value that is none of its type: the object is described again");
                 self.0.push(field);
                 raised = true;
@@ -43,6 +43,10 @@ fn holds(kind: FieldKind, value: &[u8]) -> bool {
         FieldKind::Date => cell::date(value).is_some(),
         FieldKind::DateTime => cell::datetime(value).is_some(),
         FieldKind::Time => cell::time(value).is_some(),
-        FieldKind::Text | FieldKind::Binary | FieldKind::Compound => true,
+        FieldKind::Text
+        | FieldKind::Binary
+        | FieldKind::Compound
+        | FieldKind::Hashed
+        | FieldKind::Masked => true,
     }
 }

@@ -65,7 +65,6 @@ impl Road {
             changes: Vec::new(),
             details: Vec::new(),
             source: Source::Load,
-            only: None,
             load_id: Some("load".into()),
             only: None,
             stream_position: "position".into(),

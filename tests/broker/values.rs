@@ -289,14 +289,19 @@ fn with_amount(precision: u32, scale: u32) -> Arc<ObjectDescription> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readers_with_room_for_more_digits_read_the_numbers_of_before() {
+async fn a_number_that_gets_more_digits_goes_on_under_a_new_name_and_all_of_it_is_read() {
     sf2kafka::salesforce::install_tls();
     let registry = Registry::new(&RegistrySettings::new(registry_url().parse().unwrap())).unwrap();
     let subject = Subject::value(&unique("values"));
     let mut lineage: Option<SchemaLineage> = None;
     let mut written = Vec::new();
-    // Fewer decimals fit; so does an amount with more digits before its point.
-    for (precision, scale, cell) in [(10, 2, "1234.5"), (14, 2, "-999999999999.99"), (18, 0, "7")] {
+    let looks = [
+        (10, 2, "1234.5", "Amount__c"),
+        (14, 2, "-999999999999.99", "Amount__c_2"),
+        // Fewer digits fit.
+        (12, 0, "7", "Amount__c_2"),
+    ];
+    for (precision, scale, cell, _) in looks {
         let object = with_amount(precision, scale);
         let next = SchemaLineage::merge(lineage.as_ref(), &object);
         let schema = avro::change_table(&next, &OutputSettings::change_table("crm")).unwrap();
@@ -316,6 +321,10 @@ async fn readers_with_room_for_more_digits_read_the_numbers_of_before() {
     };
     let samples: Vec<Sample> = written.into_iter().map(sample).collect();
     for (cell, read) in read_in_python(&samples).await {
-        assert_eq!(read["value"]["Amount__c"], json!(cell), "{read}");
+        let (.., name) = looks.into_iter().find(|look| look.2 == cell).unwrap();
+        for field in ["Amount__c", "Amount__c_2"] {
+            let wanted = if field == name { json!(cell) } else { Value::Null };
+            assert_eq!(read["value"][field], wanted, "{read}");
+        }
     }
 }
