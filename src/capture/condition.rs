@@ -30,6 +30,10 @@ pub enum Fit {
 pub struct Fitting(HashMap<RecordId, Option<Stamp>>);
 
 impl Fitting {
+    pub fn has(&self, id: &RecordId) -> bool {
+        self.0.contains_key(id)
+    }
+
     /// Of a record that was read with this stamp, if it has one.
     pub fn of(&self, id: &RecordId, read: Option<Stamp>) -> Fit {
         match self.0.get(id) {

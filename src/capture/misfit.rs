@@ -18,7 +18,10 @@ impl Doubts {
             let fits = |row: crate::domain::Row<'_>| {
                 row.value(field).is_none_or(|value| holds(described.source_kind(), value))
             };
-            if described.source_kind() != FieldKind::Text && !self.0.contains(&field) && !rows.iter().all(fits) {
+            if described.source_kind() != FieldKind::Text
+                && !self.0.contains(&field)
+                && !rows.iter().all(fits)
+            {
                 tracing::info!(object = %object.name, field = described.name, r#type = described.salesforce_type, "a value that is none of its type: the object is described again");
                 self.0.push(field);
                 raised = true;
@@ -43,10 +46,8 @@ fn holds(kind: FieldKind, value: &[u8]) -> bool {
         FieldKind::Date => cell::date(value).is_some(),
         FieldKind::DateTime => cell::datetime(value).is_some(),
         FieldKind::Time => cell::time(value).is_some(),
-        FieldKind::Text
-        | FieldKind::Binary
-        | FieldKind::Compound
-        | FieldKind::Hashed
-        | FieldKind::Masked => true,
+        FieldKind::Text | FieldKind::Binary | FieldKind::Compound | FieldKind::Hashed | FieldKind::Masked => {
+            true
+        }
     }
 }

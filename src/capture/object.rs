@@ -6,6 +6,7 @@
 //! committed; whoever loses a transaction must drop this value and restore a new one.
 
 mod anew;
+mod leaving;
 mod loading;
 mod polling;
 mod stream;

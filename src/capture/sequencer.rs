@@ -28,7 +28,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::condition::{Fit, Fitting};
-use super::ledger::{Entry, Kind, Ledger, RecordId, UNKNOWN};
+use super::ledger::{DELETED_BY_EVENT, Entry, Kind, Ledger, RecordId, UNKNOWN};
 use crate::domain::content::content_hash;
 use crate::domain::{
     Change, ChangeSequence, CursorField, Detail, ObjectDescription, Operation, Row, RowLayout, Rows, Source,
@@ -243,11 +243,7 @@ impl Sequencer {
         if is_gone {
             out.unfit += 1;
         } else {
-            // Nothing of its content: it does not fit.
-            let key = self.object.key;
-            out.rows.push_only(key, id.as_bytes()).map_err(|_| self.unreadable("a page has no ids"))?;
-            let detail = Detail { changed: None, carried: Some([key].into_iter().collect()), ..detail };
-            self.push(out, Operation::Delete, at, detail);
+            self.delete_id(out, id, at, detail)?;
         }
         if let Some(newest) = newest.filter(|newest| newest.kind == Kind::Deleted) {
             // getDeleted named it with a moment, and may name it again.
@@ -255,6 +251,36 @@ impl Sequencer {
         }
         self.ledger.enter(id, Entry { number: self.sequence.number(), ..entry });
         Ok(())
+    }
+
+    /// Nothing of its content: it does not fit.
+    fn delete_id(&mut self, out: &mut Sequenced, id: RecordId, at: Stamp, detail: Detail) -> Result<()> {
+        let key = self.object.key;
+        out.rows.push_only(key, id.as_bytes()).map_err(|_| self.unreadable("a page has no ids"))?;
+        let detail = Detail { changed: None, carried: Some([key].into_iter().collect()), ..detail };
+        self.push(out, Operation::Delete, at, detail);
+        Ok(())
+    }
+
+    /// Records that were published by another condition and do not fit the one of now, read at `at`. Those with a stamp from
+    /// `remember_from` on are entered, for polls will meet them again.
+    pub(super) fn left(
+        &mut self,
+        records: &[(RecordId, Option<Stamp>)],
+        at: Stamp,
+        remember_from: Option<Stamp>,
+    ) -> Result<Sequenced> {
+        let mut out = Sequenced::one_by_one(&self.object);
+        for (id, stamp) in records {
+            let stamp = stamp.unwrap_or(at);
+            let entry = Entry { kind: Kind::Deleted, stamp, hash: DELETED_BY_EVENT, number: 0, event: 0 };
+            if self.ledger.newest(id).is_none() && remember_from.is_some_and(|from| stamp < from) {
+                self.delete_id(&mut out, *id, at, Detail::refetch())?;
+            } else {
+                self.leave(&mut out, *id, false, entry, at, Detail::refetch())?;
+            }
+        }
+        Ok(out)
     }
 
     fn is_deleted(&self, row: Row<'_>) -> bool {

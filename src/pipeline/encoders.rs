@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::chosen::Chosen;
 use super::opening::schema_key;
-use crate::config::{FieldNaming, ObjectSettings, OnNewField, Settings};
+use crate::config::{FieldNaming, ObjectSettings, OnNewField, Secret, Settings};
 use crate::domain::{ControlRecord, Need, ObjectDescription, ReloadReason};
 use crate::envelope::{Encoder, SchemaIds};
 use crate::error::Kind;
@@ -45,6 +45,7 @@ pub struct EncoderFactory {
     pipeline: String,
     settings: ObjectSettings,
     naming: FieldNaming,
+    hash_key: Option<Secret>,
     registry: Registry,
     lineage: Option<SchemaLineage>,
     /// The pinned record, if it has to be written.
@@ -72,6 +73,7 @@ impl EncoderFactory {
             pipeline: settings.name.clone(),
             settings: object.settings.clone(),
             naming: settings.field_naming,
+            hash_key: settings.hash_key.clone(),
             registry: registry.clone(),
             lineage,
             record: None,
@@ -112,7 +114,8 @@ impl EncoderFactory {
             let encoder = Encoder::compile(object, &lineage, ids, output.key);
             outputs.push(OutputEncoder { topic: topic.into(), encoder, ids });
         }
-        lineage.asked = Some(Asked::of(&self.settings, &self.pipeline, &object.target_name));
+        lineage.asked =
+            Some(Asked::of(&self.settings, self.hash_key.as_ref(), &self.pipeline, &object.target_name));
         if self.lineage.as_ref() != Some(&lineage) {
             let needs = self.lineage.as_ref().map(|before| self.needed(before, &lineage));
             self.needs.extend(needs.into_iter().flatten());

@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 
+use ring::hmac;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{
-    Blobs, Compounds, Decimals, EnvelopeKind, KeyFormat, ObjectSettings, OutputSettings, ValueRules,
+    Blobs, Compounds, Decimals, EnvelopeKind, KeyFormat, ObjectSettings, OutputSettings, Secret, ValueRules,
 };
 use crate::domain::{Need, ReloadReason};
 
@@ -36,12 +37,20 @@ pub struct Asked {
 
 impl Asked {
     /// `target`: the object's name on topics.
-    pub fn of(settings: &ObjectSettings, pipeline: &str, target: &str) -> Self {
+    pub fn of(settings: &ObjectSettings, hash_key: Option<&Secret>, pipeline: &str, target: &str) -> Self {
         let rules = &settings.fields;
         let outputs = settings.outputs.iter();
         Self {
             fields: keys([("include", list(&rules.include)), ("exclude", list(&rules.exclude))]),
-            rules: keys([("hash", list(&rules.hash)), ("mask", list(&rules.mask))]),
+            rules: keys([
+                ("hash", list(&rules.hash)),
+                ("mask", list(&rules.mask)),
+                // Another key makes other hashes.
+                (
+                    "hash_key",
+                    hash_key.filter(|_| !rules.hash.is_empty()).map(fingerprint).unwrap_or_default(),
+                ),
+            ]),
             values: values(rules.values),
             condition: settings.condition.clone(),
             outputs: outputs.map(|output| (output.topic_for(pipeline, target), look(output))).collect(),
@@ -100,6 +109,13 @@ fn values(rules: ValueRules) -> Keys {
     )
 }
 
+/// Tells one key from another, and nothing of either.
+fn fingerprint(key: &Secret) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose().as_bytes());
+    let tag = hmac::sign(&key, b"sf2kafka: which hash_key this is");
+    tag.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// What readers of a topic see of its settings.
 fn look(output: &OutputSettings) -> Keys {
     let envelope = match output.envelope {
@@ -136,7 +152,7 @@ mod tests {
     fn asked(change: impl FnOnce(&mut ObjectSettings)) -> Asked {
         let mut settings = ObjectSettings::new("crm", "Account");
         change(&mut settings);
-        Asked::of(&settings, "crm", "Account")
+        Asked::of(&settings, None, "crm", "Account")
     }
 
     fn reasons(now: &Asked, before: &Asked) -> Vec<&'static str> {
@@ -160,6 +176,18 @@ mod tests {
     fn a_topic_whose_records_look_otherwise_is_loaded() {
         let other = asked(|settings| settings.outputs[0].header_prefix = "h_".to_owned());
         assert_eq!(reasons(&other, &asked(|_| ())), ["new-output"]);
+    }
+
+    #[test]
+    fn another_condition_or_hidden_field_is_loaded_for_and_the_condition_of_before_is_known() {
+        let hot = |condition: &str| asked(|settings| settings.condition = Some(condition.to_owned()));
+        let needs = hot("Rating = 'Hot'").needs(&asked(|_| ()));
+        assert_eq!((needs.len(), needs[0].left.as_deref()), (1, Some("")));
+        let needs = asked(|_| ()).needs(&hot("Rating = 'Hot'"));
+        assert_eq!(needs[0].left.as_deref(), Some("Rating = 'Hot'"));
+        let masked = asked(|settings| settings.fields.mask = vec!["Phone".to_owned()]);
+        assert_eq!(reasons(&masked, &asked(|_| ())), ["field-rules"]);
+        assert_ne!(masked, asked(|settings| settings.fields.hash = vec!["Phone".to_owned()]));
     }
 
     #[test]

@@ -52,7 +52,14 @@ impl ObjectCapture {
 
     /// A page of the load, or nothing if a poll is due first.
     pub(super) async fn load_step(&mut self, next_poll: Option<Instant>) -> Result<Option<Step>> {
-        let Some(load) = &self.position.load else { return self.begin_load().await.map(Some) };
+        if self.position.load.is_none() {
+            // What does not belong there any more goes first.
+            return match self.leaving_step().await? {
+                Some(step) => Ok(Some(step)),
+                None => self.begin_load().await.map(Some),
+            };
+        }
+        let Some(load) = &self.position.load else { return Ok(None) };
         let client = self.load_client();
         let reader = self.reader.get_or_insert_with(|| {
             let object = self.sequencer.object().clone();
