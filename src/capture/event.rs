@@ -167,7 +167,7 @@ impl Sequencer {
                     return record.id.as_bytes();
                 }
                 let read = row.and_then(|row| row.cell(field));
-                match body.own(field).filter(|_| !deleted && !(as_read && read.is_some())) {
+                match body.own(field).filter(|_| !(deleted || as_read && read.is_some())) {
                     Some(own) => {
                         overlaid |= read.is_some_and(|read| self.differs(field, own, read));
                         own

@@ -226,8 +226,10 @@ impl Outlook {
                 0.0
             };
             self.add_polls(&mut costs, beside, Duration::ZERO, sharing, pace);
-            // The window over the whole load, or since the last run.
-            self.add_polls(&mut costs, 1.0, loaded.max(self.behind), sharing, pace);
+            // Since the last run. A load that begins in this one is a reading of all up to its start.
+            if self.load.is_none() || !self.behind.is_zero() {
+                self.add_polls(&mut costs, 1.0, loaded.max(self.behind), sharing, pace);
+            }
         }
         if self.following != Following::None && self.asks_for_deletions {
             costs.add(Purpose::Deletions, 1.0);
@@ -410,15 +412,14 @@ mod tests {
     }
 
     #[test]
-    fn catching_up_is_one_poll_and_one_question_for_deletions_beside_polls_during_a_long_load() {
+    fn catching_up_is_a_poll_behind_the_last_run_or_during_a_long_load_and_one_question_for_deletions() {
         let costs = |outlook: Outlook, loaded| {
             outlook.until_caught_up(loaded, &Sharing::default(), &Pace::default()).rounded()
         };
         let short = costs(outlook(10), Duration::from_secs(1));
-        let expected = [(Purpose::Poll, 1), (Purpose::Deletions, 1), (Purpose::Load, 1)];
-        assert_eq!(short, Calls::from(expected));
+        assert_eq!(short, Calls::from([(Purpose::Deletions, 1), (Purpose::Load, 1)]));
         let long = costs(outlook(10), MINUTE * 3);
-        assert_eq!(long[&Purpose::Poll], 7, "at 3 s, then every 30 s, and the last");
+        assert_eq!(long[&Purpose::Poll], 6, "at 3 s, then every 30 s");
         let restarted = Outlook { load: None, behind: MINUTE, ..outlook(10) };
         let expected = [(Purpose::Poll, 1), (Purpose::Deletions, 1)];
         assert_eq!(costs(restarted, Duration::ZERO), Calls::from(expected));

@@ -84,7 +84,7 @@ impl Copying {
             return Self::Refused(reason);
         }
         if let Some((_, parts)) = BY_PARTS.iter().find(|(listed, _)| listed.eq_ignore_ascii_case(name)) {
-            return Self::RestByParts(*parts);
+            return Self::RestByParts(parts);
         }
         if ends_with(name, "__kav") {
             return Self::RestByParts(ARTICLES);
@@ -145,7 +145,7 @@ impl Copying {
 
     pub fn parts(&self) -> &'static [Part] {
         match self {
-            Self::RestByParts(parts) => *parts,
+            Self::RestByParts(parts) => parts,
             Self::Bulk | Self::Rest | Self::RestByRows(_) | Self::Refused(_) => ALL_ROWS,
         }
     }

@@ -4,6 +4,7 @@
 //! who knows nothing but the registry and the key.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use apache_avro::Schema;
@@ -53,10 +54,10 @@ async fn records(stage: &Stage, object: &str) -> Vec<Record> {
     let mut records = Vec::new();
     for value in seen.into_iter().map(|seen| seen.value.unwrap()) {
         let id = u32::from_be_bytes(value[1..5].try_into().unwrap());
-        if !schemas.contains_key(&id) {
+        if let Entry::Vacant(place) = schemas.entry(id) {
             let url = format!("{}/schemas/ids/{id}", registry_url().trim_end_matches('/'));
             let answer: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
-            schemas.insert(id, Schema::parse_str(answer["schema"].as_str().unwrap()).unwrap());
+            place.insert(Schema::parse_str(answer["schema"].as_str().unwrap()).unwrap());
         }
         let reader = GenericDatumReader::builder(&schemas[&id]).build().unwrap();
         let Avro::Record(fields) = reader.read_value(&mut &value[5..]).unwrap() else { panic!("a record") };

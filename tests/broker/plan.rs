@@ -77,8 +77,11 @@ async fn load_and_restart(what: &str, stage: &Stage, rows: &mut Vec<Row>) -> Val
     let first = plan(stage).await;
     let before = billed(stage).await;
     let words = stage.completes().await;
-    rows.push(Row::new(&format!("{what}, load"), &first["calls"]["load"], 1.0, billed(stage).await - before));
-    assert!(words.contains(" calls to Salesforce: "), "{words}");
+    let mut load =
+        Row::new(&format!("{what}, load"), &first["calls"]["load"], 1.0, billed(stage).await - before);
+    let (_, used) = words.split_once(" calls to Salesforce: ").unwrap();
+    load.by_purpose += &format!(" (used: {})", used.lines().next().unwrap_or_default());
+    rows.push(load);
     assert!(words.contains("; full loads used "), "{words}");
 
     let again = plan(stage).await;

@@ -325,7 +325,7 @@ async fn a_web_page_instead_of_data_is_asked_again_wherever_it_comes() {
     let page = "200 with a web page instead of data";
     for (what, error) in [
         ("login failed, trying again", format!("the login host answered {page}")),
-        ("a call failed, trying again what=\"describing Account\"", format!("Salesforce answered {page}")),
+        ("a call failed, trying again what=\"describing ", format!("Salesforce answered {page}")),
         ("a call failed, trying again what=\"query on Invoice__c\"", format!("Salesforce answered {page}")),
         (
             "a call failed, trying again what=\"creating a bulk job on Account\"",
