@@ -153,8 +153,8 @@ impl Sequencer {
         let body = &record.body;
         let is_back = self.ledger.newest(&record.id).is_some_and(|newest| newest.kind == Kind::Deleted);
         let operation = match body.kind {
-            // It was published as gone, and all of it is here.
-            EventKind::Update if is_back && row.is_some() => Operation::Insert,
+            // It did not fit the condition and was published as gone, and all of it is here.
+            EventKind::Update if as_read && is_back && row.is_some() => Operation::Insert,
             kind => kind.operation(),
         };
         let deleted = body.kind == EventKind::Delete;
