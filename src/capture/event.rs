@@ -264,24 +264,7 @@ impl Sequencer {
         detail: Detail,
     ) -> Result<bool> {
         let newest = self.ledger.newest(&id);
-        let Some(row) = row else {
-            if newest.is_some_and(|newest| newest.kind == Kind::Deleted) {
-                out.repeated += 1;
-                return Ok(false);
-            }
-            let key = self.object.key;
-            let cells = (0..self.object.fields.len())
-                .map(|field| if field == key { id.as_bytes() } else { Default::default() });
-            out.rows.push(cells).map_err(|_| self.unreadable("a page of events is too long"))?;
-            let detail = Detail { carried: Some([key].into_iter().collect()), ..detail };
-            self.push(out, Operation::Delete, at, detail);
-            let number = self.sequence.number();
-            self.ledger.enter(
-                id,
-                Entry { kind: Kind::Deleted, stamp: at, hash: DELETED_BY_EVENT, number, event: 0 },
-            );
-            return Ok(true);
-        };
+        let Some(row) = row else { return self.refetched_gone(out, id, at, at) };
         let hash = content_hash(&self.object, row);
         let stamp = match self.object.cursor {
             Some(cursor) => self.stamp(row, cursor.0)?,
@@ -309,6 +292,26 @@ impl Sequencer {
         self.push(out, operation, at, detail);
         let number = self.sequence.number();
         self.ledger.enter(id, Entry { kind: Kind::Live, stamp, hash, number, event: 0 });
+        Ok(true)
+    }
+
+    /// The same of a record that is gone. `known_at`: events from then on may be younger than the reading; `gone_at`: as its
+    /// deletion is dated, no earlier than the save that made it.
+    pub fn refetched_gone(
+        &mut self,
+        out: &mut Sequenced,
+        id: RecordId,
+        known_at: Stamp,
+        gone_at: Stamp,
+    ) -> Result<bool> {
+        if self.ledger.newest(&id).is_some_and(|newest| newest.kind == Kind::Deleted) {
+            out.repeated += 1;
+            return Ok(false);
+        }
+        self.delete_id(out, id, gone_at, Detail::refetch())?;
+        let number = self.sequence.number();
+        let entry = Entry { kind: Kind::Deleted, stamp: known_at, hash: DELETED_BY_EVENT, number, event: 0 };
+        self.ledger.enter(id, entry);
         Ok(true)
     }
 

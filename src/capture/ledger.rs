@@ -105,6 +105,12 @@ impl Entry {
     pub fn is_of_event_alone(&self) -> bool {
         self.event != 0 && matches!(self.hash, UNKNOWN | DELETED_BY_EVENT)
     }
+
+    /// Of a deletion: whether its stamp is that of the save, or of its commit. Of what getDeleted named, or what a reading did
+    /// not find any more, it is another.
+    pub fn is_deletion_of_its_time(&self) -> bool {
+        self.hash != UNKNOWN && (self.event != 0 || self.hash != DELETED_BY_EVENT)
+    }
 }
 
 #[derive(Serialize, Deserialize)]

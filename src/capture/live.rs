@@ -514,6 +514,7 @@ impl Live {
             .map_or(self.waiting.len(), |(place, _)| place + 1);
         let (wanted, due) = self.wanted(sequencer, until);
         let condition = self.settings.condition.as_deref();
+        let asked_at = client.server_time();
         let read = match read_records(client, sequencer.object(), &wanted, &due, condition).await {
             Ok(read) => read,
             Err(error) => {
@@ -563,6 +564,8 @@ impl Live {
                         Some(row) if !read.fits(&id) => {
                             sequencer.unfit_refetched(&mut out, id, row, at, Detail::refetch())?;
                         }
+                        // When it went nobody knows, but that it did before it was asked for, or just then.
+                        None => drop(sequencer.refetched_gone(&mut out, id, at, at.max(asked_at))?),
                         row => drop(sequencer.refetched(&mut out, id, row, at, Detail::refetch())?),
                     }
                 }

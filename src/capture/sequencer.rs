@@ -254,7 +254,13 @@ impl Sequencer {
     }
 
     /// Nothing of its content: it does not fit.
-    fn delete_id(&mut self, out: &mut Sequenced, id: RecordId, at: Stamp, detail: Detail) -> Result<()> {
+    pub(super) fn delete_id(
+        &mut self,
+        out: &mut Sequenced,
+        id: RecordId,
+        at: Stamp,
+        detail: Detail,
+    ) -> Result<()> {
         let key = self.object.key;
         out.rows.push_only(key, id.as_bytes()).map_err(|_| self.unreadable("a page has no ids"))?;
         let detail = Detail { changed: None, carried: Some([key].into_iter().collect()), ..detail };
@@ -308,8 +314,8 @@ impl Sequencer {
             return Decision::Publish(if is_new { Operation::Insert } else { Operation::Update });
         };
         match (newest.kind, deleted) {
-            // What getDeleted names has a time of its own: a row of the same deletion can bear a younger one.
-            (Kind::Deleted, true) if newest.hash != NO_ROW && stamp > newest.stamp => {
+            // What getDeleted names, or a reading missed, has a time of its own: a row of the same deletion can bear a younger one.
+            (Kind::Deleted, true) if newest.is_deletion_of_its_time() && stamp > newest.stamp => {
                 Decision::Publish(Operation::Delete)
             }
             (Kind::Deleted, true) => Decision::Repeated,
@@ -730,6 +736,22 @@ mod tests {
         let mut reader = Reader::new();
         assert_eq!(reader.deleted(T1), "D");
         assert_eq!(reader.poll(&[row(T3, OLD, "true", "a")]), "");
+    }
+
+    #[test]
+    fn a_record_that_a_reading_found_gone_is_dated_by_the_reading_and_known_by_its_event() {
+        let id = RecordId::new(ID.as_bytes()).unwrap();
+        let at = |text: &str| Stamp::parse(text.as_bytes()).unwrap();
+        for (then, wanted) in [(row(T2, OLD, "false", "back"), "I"), (row(T2, OLD, "true", "gone"), "")] {
+            let mut reader = Reader::new();
+            let mut out = Sequenced::one_by_one(&object());
+            assert!(reader.sequencer.refetched_gone(&mut out, id, at(T1), at(T3)).unwrap());
+            assert!(!reader.sequencer.refetched_gone(&mut out, id, at(T1), at(T3)).unwrap(), "once");
+            assert_eq!(reader.letters(&out), "D");
+            assert_eq!(out.changes[0].timestamp, at(T3));
+            // Whatever came between the event and the reading: a return may have been behind the reading.
+            assert_eq!(reader.poll(&[then]), wanted);
+        }
     }
 
     #[test]
