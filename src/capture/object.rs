@@ -233,7 +233,8 @@ impl ObjectCapture {
         self.position.schema_ids = ids;
     }
 
-    /// The next step. After an error it may be called again; dropping it half-way loses nothing but the requests.
+    /// The next step. After an error it may be called again. Whoever drops it half-way drops this value too: what it had found
+    /// out by then would be asked for again only much later.
     pub async fn next(&mut self) -> Result<Step> {
         if !self.started {
             self.start().await?;

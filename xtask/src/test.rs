@@ -80,7 +80,7 @@ fn consumer() -> Result<Environment> {
 
 fn tests(addresses: &Addresses, consumer: &Environment, only: &[String]) -> Result<Tally> {
     let mut command = with_services(addresses, consumer);
-    command.args(["test", "--locked", "--workspace"]).args(only);
+    command.args(["test", "--locked", "--workspace", "--no-fail-fast"]).args(only);
     cargo::test("cargo test", &mut command)
 }
 

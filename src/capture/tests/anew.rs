@@ -33,14 +33,24 @@ impl Practice {
                 return;
             }
             self.pass(1);
-            self.settle_or_step().await;
+            self.step_while_time_goes_on().await;
         }
         panic!("it is not loaded: {:?} {:?}", self.stage.capture.position(), self.stage.errors);
     }
 
-    /// A step, or a little patience: what is followed by a stream may have nothing to do for long.
-    async fn settle_or_step(&mut self) {
-        let _ = tokio::time::timeout(Duration::from_millis(50), self.stage.step()).await;
+    /// A step, whole, as in the pipeline. Time goes on beside it: what is followed by a stream may have nothing to do for long.
+    async fn step_while_time_goes_on(&mut self) {
+        let clock = self.simulator.org().clock().clone();
+        let goes_on = async {
+            for _ in 0..2_000 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                clock.advance(Duration::from_secs(1));
+            }
+        };
+        tokio::select! {
+            _ = self.stage.step() => {}
+            () = goes_on => panic!("a step does not end"),
+        }
     }
 
     fn reloads(&self) -> (usize, usize) {
@@ -150,9 +160,7 @@ async fn a_load_anew_never_overtakes_what_is_followed_beside_it() {
         org.new_record("new beside"),
     ]);
     org.loads_anew().await;
-    org.pass(200);
-    org.stage.restart().await;
-    org.catch_up().await;
+    org.catch_up_with_purges().await;
     org.assert_field();
     assert_eq!(org.stage.of(made[3].as_str()), "I");
     for id in &ids[..3] {

@@ -108,9 +108,7 @@ async fn changes_and_deletions_beside_a_load_neither_get_lost_nor_step_back() {
         waited += 1;
         assert!(waited < 200);
     }
-    org.pass(200);
-    org.stage.restart().await;
-    org.catch_up().await;
+    org.catch_up_with_purges().await;
     org.assert_equals_org();
     assert_eq!(org.stage.of(made[3].as_str()), "I");
     for id in &ids[..3] {
