@@ -116,11 +116,9 @@ async fn attempt(row: &Row, columns: &[Column]) -> Result<Cells, String> {
     let mut ended = None;
     if !followed.is_empty() {
         let all_live = |snapshot: &Snapshot| {
-            followed.iter().all(|name| {
-                snapshot.object(name).is_some_and(|object| {
-                    object.phase == Phase::Live && object.published.refreshed >= stage.rows(name)
-                })
-            })
+            followed
+                .iter()
+                .all(|name| snapshot.object(name).is_some_and(|object| has_loaded(&stage, name, object)))
         };
         match run.until("live", all_live).await? {
             Told::Board(_) => {}
@@ -158,7 +156,13 @@ async fn attempt(row: &Row, columns: &[Column]) -> Result<Cells, String> {
         };
         cells.extend(columns.iter().map(|column| (*column, outcome.clone())));
     } else {
-        // One sick object never stops the others.
+        // One sick object never stops the others. What is saved before the witness is loaded comes with its load.
+        let loaded = |snapshot: &Snapshot| {
+            snapshot.object(WITNESS).is_some_and(|object| has_loaded(&stage, WITNESS, object))
+        };
+        let Told::Board(_) = run.until("loaded the witness", loaded).await? else {
+            return Err("the program ended while it loaded beside a sick object".to_owned());
+        };
         let ids = stage.ids(WITNESS, SAVED);
         stage.save(WITNESS, &ids, "Company", "saved beside trouble");
         let seen = |snapshot: &Snapshot| {
@@ -277,9 +281,13 @@ async fn clear_event_faults(stage: &Stage) {
     assert!(reqwest::Client::new().delete(url).send().await.unwrap().status().is_success());
 }
 
+fn has_loaded(stage: &Stage, name: &str, object: &ObjectReport) -> bool {
+    object.phase == Phase::Live && object.published.refreshed >= stage.rows(name)
+}
+
 /// Whether everything that can be known of this column's object is committed.
 fn has_all(stage: &Stage, column: Column, object: &ObjectReport) -> bool {
-    let loaded = object.phase == Phase::Live && object.published.refreshed >= stage.rows(column.object());
+    let loaded = has_loaded(stage, column.object(), object);
     loaded && (column.is_load() || object.published.updated >= SAVED as u64)
 }
 
