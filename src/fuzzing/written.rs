@@ -117,7 +117,10 @@ fn is_same(field: &Field, cell: &[u8], value: &Value) -> bool {
         (FieldKind::Boolean, Value::Boolean(value)) => value.to_string() == text,
         (FieldKind::Int, Value::Int(value)) => whole(i64::from(*value)),
         (FieldKind::Long, Value::Long(value)) => whole(*value),
-        (FieldKind::Double, Value::Double(value)) => number().map(f64::to_bits) == Some(value.to_bits()),
+        // Zero has no sign, nor has what is too small to be anything else.
+        (FieldKind::Double, Value::Double(value)) => {
+            number().map(|number| (number + 0.0).to_bits()) == Some(value.to_bits())
+        }
         (FieldKind::Date, Value::Date(days)) => {
             let epoch = jiff::civil::Date::constant(1970, 1, 1);
             let day = epoch.checked_add(jiff::Span::new().days(i64::from(*days)));
