@@ -38,21 +38,6 @@ impl Practice {
         panic!("it is not loaded: {:?} {:?}", self.stage.capture.position(), self.stage.errors);
     }
 
-    /// A step, whole, as in the pipeline. Time goes on beside it: what is followed by a stream may have nothing to do for long.
-    async fn step_while_time_goes_on(&mut self) {
-        let clock = self.simulator.org().clock().clone();
-        let goes_on = async {
-            for _ in 0..2_000 {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                clock.advance(Duration::from_secs(1));
-            }
-        };
-        tokio::select! {
-            _ = self.stage.step() => {}
-            () = goes_on => panic!("a step does not end"),
-        }
-    }
-
     fn reloads(&self) -> (usize, usize) {
         let count = |wanted: fn(&NoticeKind) -> bool| {
             self.stage.notices.iter().filter(|notice| wanted(&notice.kind)).count()

@@ -346,6 +346,21 @@ impl Practice {
         self.catch_up().await;
     }
 
+    /// A step, whole, as in the pipeline. Time goes on beside it: what is followed by a stream may have nothing to do for long.
+    async fn step_while_time_goes_on(&mut self) {
+        let clock = self.simulator.org().clock().clone();
+        let goes_on = async {
+            for _ in 0..2_000 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                clock.advance(Duration::from_secs(1));
+            }
+        };
+        tokio::select! {
+            _ = self.stage.step() => {}
+            () = goes_on => panic!("a step does not end"),
+        }
+    }
+
     fn save(&self, changes: Vec<Change>) -> Vec<Id> {
         self.save_late(changes, 0)
     }

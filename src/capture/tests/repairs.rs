@@ -20,7 +20,7 @@ async fn a_refused_position_is_repaired_by_reading_again_and_nothing_is_lost_or_
         org.save(vec![org.hard_delete(&ids[3])]);
         org.pubsub("replayIds/invalidate", json!({})).await;
         org.pass(300);
-        org.arrives(|org| org.repaired() == 1).await;
+        org.repairs().await;
         org.equals_org().await;
         assert_eq!(org.gaps(), ["replay-id"]);
         assert_eq!(org.stage.of(&ids[0]), "RU", "whole {whole}");
@@ -61,7 +61,7 @@ async fn a_process_that_dies_in_a_repair_repairs_again() {
     org.stage.restart().await;
     reqwest::Client::new().delete(format!("{}/faults", org.simulator.control_url())).send().await.unwrap();
     org.equals_org().await;
-    org.arrives(|org| org.repaired() == 1).await;
+    org.repairs().await;
     assert_eq!(org.stage.of(&ids[1]), "RU");
 }
 
