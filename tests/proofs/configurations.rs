@@ -417,7 +417,7 @@ impl Life {
             let logged = words.lines().filter(is_begun);
             let reason = |line: &'_ str| {
                 let rest = line.split_once(" reason=").unwrap().1.to_owned();
-                rest.split_whitespace().next().unwrap().to_owned()
+                rest.split_whitespace().next().unwrap().trim_matches('"').to_owned()
             };
             let logged: BTreeSet<String> = logged.map(reason).collect();
             assert!(
@@ -531,6 +531,7 @@ async fn begun(seed: u64) -> Life {
     life.stage.simulator.org().clock().advance(Duration::from_secs(3_600));
     life.running = Some(life.stage.start(&["run"]));
     life.keep_saving();
+    tokio::time::sleep(WHILE).await;
     life.comes_to_rest("the first load").await;
     for object in [FOLLOWED, POLLED, STILL] {
         for topic in life.topics(object) {
