@@ -9,122 +9,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use sf2kafka::domain::Stamp;
 use simulator::SimulatorConfig;
 use simulator::org::{Change, Id, Mix, OrgConfig, Traffic, TrafficConfig, Transaction, Value as Cell};
 use simulator::pubsub::PubSubConfig;
 
+use crate::asked::{
+    ALL, ALWAYS, Asked, BOTH, FIRST, FOLLOWED, OTHER, POLLED, SECOND, SECRETS, STILL, fields,
+};
 use crate::stage::{Draw, Running, Stage, field_names, seed};
 
 /// Longer than anything takes that is waited for, on a machine busy with a build.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long records are saved at least under each configuration.
-const WHILE: Duration = Duration::from_millis(1_500);
+const WHILE: Duration = Duration::from_secs(1);
 /// A transaction shows so long after it was saved, at most.
 const LAG: Duration = Duration::from_secs(10);
 const RATE: f64 = 40.0;
-
-/// Followed by its events; polled. The configuration of both is changed.
-const FOLLOWED: &str = "Account";
-const POLLED: &str = "Contact";
-const BOTH: [&str; 2] = [FOLLOWED, POLLED];
-/// Nobody changes anything about it.
-const STILL: &str = "Invoice__c";
-/// The topic of the second output, behind the object's name.
-const SECOND: &str = "__ct";
-
-const KEY: &str = "only-who-knows-this-finds-a-value";
-/// In `Secret__c` and in `Phone`, and nowhere else.
-const SECRETS: [(&str, &str); 2] = [("Secret__c", "clear-secret-"), ("Phone", "clear-phone-")];
-/// What is asked of `Kind__c`; `huge` always fits.
-const FIRST: &[&str] = &["small", "huge"];
-const OTHER: &[&str] = &["large", "huge"];
-const ALWAYS: &str = "huge";
-
-/// What both objects have beside what every org has.
-fn fields() -> Value {
-    json!([
-        { "name": "Late__c", "type": "string" },
-        { "name": "Gone__c", "type": "string" },
-        { "name": "Secret__c", "type": "string", "length": 80 },
-        { "name": "Number__c", "type": "double", "precision": 16, "scale": 2 },
-        { "name": "Price__c", "type": "currency", "precision": 16, "scale": 2 },
-        { "name": "Kind__c", "type": "picklist", "picklist": ["small", "large", "huge"] },
-    ])
-}
-
-/// What is asked for, as far as this life changes it.
-#[derive(Clone, Default)]
-struct Asked {
-    late: bool,
-    gone: bool,
-    masked: bool,
-    hashed: bool,
-    kinds: Option<&'static [&'static str]>,
-    second: bool,
-    exact: bool,
-    poll_seconds: u64,
-}
-
-impl Asked {
-    /// One object by what it leaves out, the other by what it takes in.
-    fn fields(&self, object: &str) -> String {
-        let mut lists = Vec::new();
-        if object == FOLLOWED {
-            let out = [(!self.late, "Late__c"), (self.gone, "Gone__c")];
-            let out: Vec<&str> = out.iter().filter(|(out, _)| *out).map(|(_, name)| *name).collect();
-            if !out.is_empty() {
-                lists.push(format!("exclude: [ {} ]", out.join(", ")));
-            }
-        } else {
-            let mut taken = vec!["FirstName", "LastName", "Email", "MailingAddress", "Price__c", "Kind__c"];
-            let rest = [
-                (self.late, "Late__c"),
-                (!self.gone, "Gone__c"),
-                // What is hidden comes along.
-                (!self.masked, "Secret__c"),
-                (!self.hashed, "Number__c"),
-                (!self.hashed, "Phone"),
-            ];
-            taken.extend(rest.iter().filter(|(taken, _)| *taken).map(|(_, name)| *name));
-            lists.push(format!("include: [ {} ]", taken.join(", ")));
-        }
-        if self.masked {
-            lists.push("mask: [ Secret__c ]".to_owned());
-        }
-        if self.hashed {
-            lists.push("hash: [ Number__c, Phone ]".to_owned());
-        }
-        if lists.is_empty() { String::new() } else { format!(", fields: {{ {} }}", lists.join(", ")) }
-    }
-
-    fn entry(&self, object: &str) -> String {
-        let capture = if object == FOLLOWED { "subscribe" } else { "poll" };
-        let mut text = format!("{{ name: {object}, capture: {capture}{}", self.fields(object));
-        if let Some(kinds) = self.kinds {
-            let kinds: Vec<String> = kinds.iter().map(|kind| format!("'{kind}'")).collect();
-            text += &format!(", where: \"Kind__c IN ({})\"", kinds.join(", "));
-        }
-        if self.second {
-            text += ", outputs: [ { envelope: change-table }, { envelope: change-table, topic: '{name}.{object}__ct' } ]";
-        }
-        if self.exact {
-            text += ", decimals: decimal, compounds: record";
-        }
-        if self.poll_seconds > 1 {
-            text += &format!(", poll: {{ interval: {0}s, max_interval: {0}s }}", self.poll_seconds);
-        }
-        text + " }"
-    }
-
-    fn objects(&self) -> String {
-        // A formula over the parent moves without a save: no feed of changes shows that.
-        let still = format!("{{ name: {STILL}, capture: poll, fields: {{ exclude: [ Account_Name__c ] }} }}");
-        let entries = BOTH.map(|object| self.entry(object)).join(", ");
-        format!("[ {entries}, {still} ]\nhash_key: {KEY}\n")
-    }
-}
 
 /// How the program ends before it starts with another configuration.
 #[derive(Clone, Copy, PartialEq)]
@@ -181,7 +84,7 @@ impl Life {
     fn keep_saving(&mut self) {
         let config = TrafficConfig {
             seed: self.draw.below(u64::MAX),
-            objects: [FOLLOWED, POLLED, STILL].map(str::to_owned).to_vec(),
+            objects: ALL.map(str::to_owned).to_vec(),
             // Saves that only move the stamp make no event; what is deleted hard is asked for now and then only.
             mix: Mix { touch: 0, hard_delete: 0, ..Mix::default() },
             lagging_one_in: 8,
@@ -220,14 +123,25 @@ impl Life {
         let (stop, saving) = self.traffic.take().unwrap();
         stop.store(true, Ordering::Relaxed);
         self.changes += saving.join().unwrap();
-        self.stage.simulator.org().clock().advance(LAG + Duration::from_secs(2));
+        let clock = self.stage.simulator.org().clock().clone();
+        clock.advance(LAG + Duration::from_secs(2));
         let to = self.now();
+        clock.advance(Duration::from_secs(1));
+        // Behind all others: a position without a change may wait for long.
+        for object in ALL {
+            let field = match object {
+                FOLLOWED => "Name",
+                POLLED => "FirstName",
+                _ => "Remarks__c",
+            };
+            let (id, fields) = (self.ids(object)[0], vec![(field.to_owned(), Cell::text(what))]);
+            self.save(vec![Change::Update { object: object.to_owned(), id, fields }]);
+        }
         let there = |object: &Value| {
             let reached = object["committed_to"].as_str().and_then(|text| Stamp::parse(text.as_bytes()));
             object["phase"] == "live" && object["reload"].is_null() && reached > Some(to)
         };
-        let objects = [FOLLOWED, POLLED, STILL];
-        self.stage.until(what, |all| objects.iter().all(|name| all.get(*name).is_some_and(there))).await;
+        self.stage.until(what, |all| ALL.iter().all(|name| all.get(*name).is_some_and(there))).await;
     }
 
     /// The topics of an object.
@@ -240,31 +154,12 @@ impl Life {
     /// A topic, folded, is the org under the configuration of now: the judge's report.
     async fn judged(&self, object: &str, topic: &str) -> Value {
         let control = self.stage.simulator.control_url();
-        let mut words: Vec<String> = vec!["--truth".to_owned(), format!("{control}/truth/{object}")];
-        let mut say = |text: &str| words.extend(text.split(' ').map(str::to_owned));
+        let mut words = vec!["--truth".to_owned(), format!("{control}/truth/{object}")];
         if object != STILL {
-            if let Some(kinds) = self.asked.kinds {
-                say(&format!("--only Kind__c {}", kinds.join(" ")));
-            }
             let names = self.stage.versions(topic).await.last().map(field_names).unwrap_or_default();
-            let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
-            for old in names.iter().filter(|name| names.contains(format!("{name}_2").as_str())) {
-                // Another type, so another name; the old one is null in every record that counts.
-                say(&format!("--source {old}_2 {old} --source {old} -"));
-            }
-            if self.asked.gone && names.contains("Gone__c") {
-                // Null in what is published since; nothing is loaded for that.
-                say("--leave-out Gone__c --null Gone__c");
-            }
-            if self.asked.masked {
-                say("--mask Secret__c");
-            }
-            if self.asked.hashed {
-                let number = if names.contains("Number__c_2") { "Number__c_2" } else { "Number__c" };
-                say(&format!("--hash {number} --hash Phone --hash-key {KEY}"));
-                if number != "Number__c" {
-                    say("--null Number__c");
-                }
+            let mut say = |text: &str| words.extend(text.split(' ').map(str::to_owned));
+            for option in self.asked.judged_by(&names.iter().map(String::as_str).collect()) {
+                say(&option);
             }
             for (option, what, ends) in self.since.get(topic).into_iter().flatten() {
                 for (partition, offset) in ends {
@@ -326,13 +221,13 @@ impl Life {
         let words = self.stage.words().split_off(said);
         self.is_told(what, &words, reasons);
         let mut counts = Vec::new();
-        for object in BOTH {
-            counts.push(self.is_right(what, object, reasons).await);
+        for (object, topic, report) in self.all_judged().await {
+            let reasons = if object == STILL { &[] } else { reasons };
+            counts.extend(self.is_right(what, (object, &topic), &report, reasons));
         }
-        self.is_right(what, STILL, &[]).await;
         let reasons = if reasons.is_empty() { "nothing".to_owned() } else { reasons.join(", ") };
         let took = begun.elapsed().as_secs_f64();
-        self.table.push(format!("{what:<44} loads for {reasons:<20} {} ({took:.1} s)", counts.join("; ")));
+        self.table.push(format!("{what:<44} loads for {reasons:<20} {} ({took:.1} s)", counts.join(", ")));
     }
 
     async fn ends(&mut self, end: End) {
@@ -397,7 +292,7 @@ impl Life {
             let notices = news.get(&(object.to_owned(), kind.to_owned()));
             notices.map_or(&[][..], Vec::as_slice)
         };
-        for object in [FOLLOWED, POLLED, STILL] {
+        for object in ALL {
             let wanted: BTreeSet<&str> =
                 if object == STILL { BTreeSet::new() } else { reasons.iter().copied().collect() };
             let begun: Vec<&str> =
@@ -427,33 +322,43 @@ impl Life {
         }
     }
 
-    /// The object's topics equal the org under the configuration of now, and were loaded as far as that was needed.
-    async fn is_right(&mut self, what: &str, object: &str, reasons: &[&str]) -> String {
-        let mut counts = Vec::new();
-        for topic in self.topics(object) {
-            let report = self.judged(object, &topic).await;
-            if object == FOLLOWED {
-                let lacking = [(!self.asked.late, "Late__c"), (self.asked.gone, "Gone__c")];
-                let lacking: Vec<&str> =
-                    lacking.iter().filter(|(lacking, _)| *lacking).map(|(_, name)| *name).collect();
-                let mut lacking = lacking;
-                lacking.sort_unstable();
-                assert_eq!(report["truth"]["fields_only_in_truth"], json!(lacking), "{what}: {report:#}");
-            }
-            let rows = report["folded_rows"].as_u64().unwrap();
-            assert!(rows > 500, "{what}: {report:#}");
-            let all = report["operations"]["R"].as_u64().unwrap_or(0);
-            let loaded = all - self.loaded.insert(topic.clone(), all).unwrap_or(0);
-            // Rows that changed since the load was decided come with their changes.
-            let fits = match reasons {
-                [] => loaded == 0,
-                ["new-output"] if !topic.ends_with(SECOND) => loaded < rows / 2,
-                _ => loaded > rows / 2,
-            };
-            assert!(fits, "{what}, {topic}: {loaded} of {rows} were loaded: {report:#}");
-            counts.push(format!("{topic} {loaded} of {rows}"));
+    /// The judge's report on every topic, each of which equals the org under the configuration of now.
+    async fn all_judged(&self) -> Vec<(&'static str, String, Value)> {
+        let topics = ALL.iter().flat_map(|object| {
+            self.topics(object).into_iter().map(move |topic| async move {
+                let report = self.judged(object, &topic).await;
+                (*object, topic, report)
+            })
+        });
+        join_all(topics).await
+    }
+
+    /// The topic has what it is to have, and was loaded as far as that was needed.
+    fn is_right(
+        &mut self,
+        what: &str,
+        (object, topic): (&str, &str),
+        report: &Value,
+        reasons: &[&str],
+    ) -> Option<String> {
+        if object == FOLLOWED {
+            let lacking = [(self.asked.gone, "Gone__c"), (!self.asked.late, "Late__c")];
+            let lacking: Vec<&str> =
+                lacking.iter().filter(|(lacking, _)| *lacking).map(|(_, name)| *name).collect();
+            assert_eq!(report["truth"]["fields_only_in_truth"], json!(lacking), "{what}: {report:#}");
         }
-        counts.join(", ")
+        let rows = report["folded_rows"].as_u64().unwrap();
+        assert!(rows > 500, "{what}: {report:#}");
+        let all = report["operations"]["R"].as_u64().unwrap_or(0);
+        let loaded = all - self.loaded.insert(topic.to_owned(), all).unwrap_or(0);
+        // Rows that changed since the load was decided come with their changes.
+        let fits = match reasons {
+            [] => loaded == 0,
+            ["new-output"] if !topic.ends_with(SECOND) => loaded < rows / 2,
+            _ => loaded > rows / 2,
+        };
+        assert!(fits, "{what}, {topic}: {loaded} of {rows} were loaded: {report:#}");
+        (object != STILL).then(|| format!("{topic} {loaded} of {rows}"))
     }
 
     /// Every record has a value in every field, an hour ago.
@@ -533,11 +438,8 @@ async fn begun(seed: u64) -> Life {
     life.keep_saving();
     tokio::time::sleep(WHILE).await;
     life.comes_to_rest("the first load").await;
-    for object in [FOLLOWED, POLLED, STILL] {
-        for topic in life.topics(object) {
-            let report = life.judged(object, &topic).await;
-            life.loaded.insert(topic, report["operations"]["R"].as_u64().unwrap());
-        }
+    for (_, topic, report) in life.all_judged().await {
+        life.loaded.insert(topic, report["operations"]["R"].as_u64().unwrap());
     }
     assert!(life.news().is_empty(), "a first load is no load anew");
     life
@@ -561,21 +463,22 @@ async fn whatever_is_changed_in_the_configuration_the_topics_equal_the_org_under
     )
     .await;
     let hidden = [("--since", "Secret__c"), ("--never", SECRETS[0].1)];
-    life.change("a field masked", (End::Asked, None), |now| now.masked = true, &hidden, &["field-rules"])
-        .await;
+    let mask = |now: &mut Asked| now.masked = true;
+    life.change("a field masked", (End::Asked, None), mask, &hidden, &["field-rules"]).await;
+
+    life.under = Some((life.now(), None));
+    let cut = Cut { calls: "LIMIT 2000", after: 1, said: "the changed `where` leaves out" };
+    let first = |now: &mut Asked| now.kinds = Some(FIRST);
+    life.change("`where` set", (End::Asked, Some(cut)), first, &[], &["where"]).await;
     let hidden = [
         ("--since", "Number__c_2"),
         ("--since", "Number__c"),
         ("--since", "Phone"),
         ("--never", SECRETS[1].1),
     ];
-    life.change("fields hashed", (End::Killed, None), |now| now.hashed = true, &hidden, &["field-rules"])
-        .await;
-
-    life.under = Some((life.now(), None));
-    let cut = Cut { calls: "LIMIT 2000", after: 1, said: "the changed `where` leaves out" };
-    life.change("`where` set", (End::Asked, Some(cut)), |now| now.kinds = Some(FIRST), &[], &["where"]).await;
-    life.change("`where` changed", (End::Killed, None), |now| now.kinds = Some(OTHER), &[], &["where"]).await;
+    let other = |now: &mut Asked| (now.hashed, now.kinds) = (true, Some(OTHER));
+    let reasons = ["field-rules", "where"];
+    life.change("fields hashed, `where` changed", (End::Killed, None), other, &hidden, &reasons).await;
     life.change("`where` removed", (End::Asked, None), |now| now.kinds = None, &[], &["where"]).await;
     life.under = life.under.map(|(from, _)| (from, Some(life.now())));
 
@@ -583,13 +486,12 @@ async fn whatever_is_changed_in_the_configuration_the_topics_equal_the_org_under
     life.stage.simulator.org().clock().advance(Duration::from_secs(3_600));
     life.second_begins();
     life.change("an output added", (End::Killed, None), |now| now.second = true, &[], &["new-output"]).await;
-    let exact = |now: &mut Asked| now.exact = true;
-    life.change("`decimals` and `compounds`", (End::Asked, None), exact, &[], &["values"]).await;
+    life.shows_again("Secret__c", SECRETS[0].1);
+    let exact = |now: &mut Asked| (now.exact, now.masked) = (true, false);
+    let reasons = ["field-rules", "values"];
+    life.change("`decimals`, `compounds`, no mask", (End::Asked, None), exact, &[], &reasons).await;
     let other = |now: &mut Asked| (now.second, now.poll_seconds) = (false, 2);
     life.change("an output gone, `poll` changed", (End::Asked, None), other, &[], &[]).await;
-    life.shows_again("Secret__c", SECRETS[0].1);
-    life.change("not masked any more", (End::Asked, None), |now| now.masked = false, &[], &["field-rules"])
-        .await;
 
     life.running.take().unwrap().stop(PATIENCE).await;
     for line in &life.table {
