@@ -119,7 +119,7 @@ impl Life {
     }
 
     /// Nothing is saved any more, all that was saved shows, and all of it is published and loaded.
-    async fn comes_to_rest(&mut self, what: &str) {
+    async fn comes_to_rest(&mut self, what: &'static str) {
         let (stop, saving) = self.traffic.take().unwrap();
         stop.store(true, Ordering::Relaxed);
         self.changes += saving.join().unwrap();
