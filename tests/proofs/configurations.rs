@@ -147,6 +147,17 @@ impl Life {
         self.stage.until(what, |all| ALL.iter().all(|name| all.get(*name).is_some_and(there))).await;
     }
 
+    /// The last page is committed too: the status shows what was handed over.
+    async fn has_loaded(&self, what: &str, said: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut words = String::new();
+        while !BOTH.iter().all(|name| words.contains(&format!("full load complete object={name} "))) {
+            assert!(Instant::now() < deadline, "{what}: never loaded: {words}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            words = self.stage.words().split_off(said);
+        }
+    }
+
     /// The topics of an object.
     fn topics(&self, object: &str) -> Vec<String> {
         let target = object.replace("__c", "_c");
@@ -221,6 +232,9 @@ impl Life {
         tokio::time::sleep(WHILE).await;
         self.save_secrets();
         self.comes_to_rest(what).await;
+        if !reasons.is_empty() {
+            self.has_loaded(what, said).await;
+        }
         let words = self.stage.words().split_off(said);
         self.is_told(what, &words, reasons);
         let mut counts = Vec::new();
