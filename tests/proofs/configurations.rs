@@ -416,8 +416,8 @@ impl Life {
 async fn begun(seed: u64) -> Life {
     let org = OrgConfig::default()
         .with_seed(seed)
-        .with_rows(FOLLOWED, 3_000)
-        .with_rows(POLLED, 3_000)
+        .with_rows(FOLLOWED, 2_400)
+        .with_rows(POLLED, 2_400)
         .with_rows(STILL, 600);
     let pubsub = PubSubConfig { selected: vec![FOLLOWED.to_owned()], ..PubSubConfig::default() };
     let config = SimulatorConfig { org, pubsub, ..SimulatorConfig::default() };
@@ -426,7 +426,7 @@ async fn begun(seed: u64) -> Life {
     let kafka = "properties: { group.instance.id: configurations }";
     let stage = Stage::with(config, &asked.objects(), defaults, kafka).await;
     // Loads have pages to be ended in.
-    stage.control("settings", json!({ "bulkPageCap": 500, "jobDelayMillis": 100 })).await;
+    stage.control("settings", json!({ "bulkPageCap": 400, "jobDelayMillis": 100 })).await;
     stage.control("pubsub/settings", json!({ "keepaliveSeconds": 1 })).await;
     for (object, field) in BOTH.iter().flat_map(|object| {
         fields().as_array().unwrap().iter().map(|field| (*object, field.clone())).collect::<Vec<_>>()
