@@ -354,3 +354,11 @@ impl Running {
         }
     }
 }
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Only after a failed test is anything left to end.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
