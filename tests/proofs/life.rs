@@ -30,12 +30,6 @@ struct Life {
 }
 
 impl Life {
-    async fn control(&self, path: &str, body: Value) {
-        let url = format!("{}/{path}", self.stage.simulator.control_url());
-        let answer = reqwest::Client::new().post(url).json(&body).send().await.unwrap();
-        assert!(answer.status().is_success(), "{path} {body}: {}", answer.text().await.unwrap());
-    }
-
     fn any_object(&mut self) -> &'static str {
         OBJECTS[self.draw.below(OBJECTS.len() as u64) as usize].0
     }
@@ -47,21 +41,22 @@ impl Life {
         let ending = |action: Value| json!({ "topic": topic, "action": action, "times": 1 });
         let faults = "pubsub/faults";
         match self.draw.below(20) {
-            0 | 1 => self.control(faults, ending(json!({ "status": { "code": "UNAVAILABLE" } }))).await,
-            2 => self.control(faults, ending(json!({ "reset": {} }))).await,
-            3 => self.control(faults, ending(json!({ "goAway": {} }))).await,
-            4 => self.control(faults, ending(json!("close"))).await,
+            0 | 1 => self.stage.control(faults, ending(json!({ "status": { "code": "UNAVAILABLE" } }))).await,
+            2 => self.stage.control(faults, ending(json!({ "reset": {} }))).await,
+            3 => self.stage.control(faults, ending(json!({ "goAway": {} }))).await,
+            4 => self.stage.control(faults, ending(json!("close"))).await,
             5 => {
                 // It ends with a ping that is not answered, or with the next restart.
-                self.control(faults, ending(json!("silence"))).await;
+                self.stage.control(faults, ending(json!("silence"))).await;
                 return "silence";
             }
             6..=8 => {
-                self.control("pubsub/events", json!({ "duplicate": "last" })).await;
+                self.stage.control("pubsub/events", json!({ "duplicate": "last" })).await;
                 return "a duplicate";
             }
             9 | 10 => {
-                self.control("pubsub/events", json!({ "object": object, "changeType": "GAP_OVERFLOW" }))
+                self.stage
+                    .control("pubsub/events", json!({ "object": object, "changeType": "GAP_OVERFLOW" }))
                     .await;
                 return "an overflow";
             }
@@ -69,17 +64,17 @@ impl Life {
                 let row = self.stage.simulator.org().truth_rows(object).unwrap().next();
                 let id = row.and_then(|row| row["Id"].as_str().map(str::to_owned));
                 let order = json!({ "object": object, "changeType": "GAP_UPDATE", "ids": [id.unwrap()] });
-                self.control("pubsub/events", order).await;
+                self.stage.control("pubsub/events", order).await;
                 return "a gap";
             }
             14 | 15 => {
                 self.fields += 1;
                 let field = format!("Life{}__c", self.fields);
                 let order = json!({ "object": object, "field": field, "action": "add", "type": "string" });
-                self.control("fields", order).await;
+                self.stage.control("fields", order).await;
                 return "a field";
             }
-            _ => self.control(faults, ending(json!("end"))).await,
+            _ => self.stage.control(faults, ending(json!("end"))).await,
         }
         "the end of a stream"
     }
@@ -92,21 +87,10 @@ impl Life {
             running.stop(Duration::from_secs(60)).await;
         }
         if self.draw.below(2) == 0 {
-            self.control("pubsub/replayIds/invalidate", json!({})).await;
+            self.stage.control("pubsub/replayIds/invalidate", json!({})).await;
         }
         self.stage.start(&["run"])
     }
-}
-
-/// What was told, by object and kind.
-fn notices(stage: &Stage) -> BTreeMap<(String, String), Vec<Value>> {
-    let mut notices: BTreeMap<_, Vec<Value>> = BTreeMap::new();
-    for (key, value) in stage.committed("notifications") {
-        let notice: Value = serde_json::from_slice(&value).unwrap();
-        let kind = notice["notice"].as_str().unwrap().to_owned();
-        notices.entry((String::from_utf8(key).unwrap(), kind)).or_default().push(notice);
-    }
-    notices
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -182,11 +166,11 @@ async fn live(after: &str) {
     // What lags becomes visible; then a run of its own ends when all up to its start is published, deletions included.
     life.stage.simulator.org().clock().advance(Duration::from_secs(300));
     running.stop(Duration::from_secs(60)).await;
-    life.control("pubsub/settings", json!({ "keepaliveSeconds": 2 })).await;
+    life.stage.control("pubsub/settings", json!({ "keepaliveSeconds": 2 })).await;
     life.stage.start(&["run", "--once"]).ends_well(Duration::from_secs(300)).await;
     life.stage.simulator.org().clock().advance(Duration::from_secs(300));
     life.stage.start(&["run", "--once"]).ends_well(Duration::from_secs(300)).await;
-    let notices = notices(&life.stage);
+    let notices = life.stage.notices();
     let told = |object: &str, kind: &str| {
         notices.get(&(object.to_owned(), kind.to_owned())).map_or(&[][..], Vec::as_slice)
     };

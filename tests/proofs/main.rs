@@ -6,6 +6,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+mod asked;
+mod configurations;
 mod crashes;
 mod day;
 mod late;

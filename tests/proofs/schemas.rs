@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sf2kafka::domain::Stamp;
@@ -15,7 +15,7 @@ use simulator::SimulatorConfig;
 use simulator::org::{Change, Id, Mix, OrgConfig, Traffic, TrafficConfig, Transaction, Value as Cell};
 use simulator::pubsub::PubSubConfig;
 
-use crate::stage::{Draw, Stage, seed};
+use crate::stage::{Draw, Stage, field_names, seed};
 
 /// Longer than anything takes that is waited for, on a machine busy with a build.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -67,18 +67,12 @@ struct Life {
 }
 
 impl Life {
-    async fn control(&self, path: &str, body: Value) {
-        let url = format!("{}/{path}", self.stage.simulator.control_url());
-        let answer = reqwest::Client::new().post(url).json(&body).send().await.unwrap();
-        assert!(answer.status().is_success(), "{path} {body}: {}", answer.text().await.unwrap());
-    }
-
     async fn field(&self, object: &str, field: &str, action: &str, mut more: Value) {
         let order = more.as_object_mut().unwrap();
         order.extend(
             [("object", object), ("field", field), ("action", action)].map(|(k, v)| (k.to_owned(), json!(v))),
         );
-        self.control("fields", more).await;
+        self.stage.control("fields", more).await;
     }
 
     /// Records are saved from now on, in transactions over all of these.
@@ -128,35 +122,6 @@ impl Life {
         }
     }
 
-    async fn status(&self) -> Option<Value> {
-        let words = self.stage.words();
-        let address =
-            words.rsplit("status server listens address=").next()?.split_whitespace().next()?.to_owned();
-        reqwest::get(format!("http://{address}/api/status")).await.ok()?.json().await.ok()
-    }
-
-    /// What the status says of each object, once it says what is wanted.
-    async fn until(
-        &self,
-        what: &str,
-        wanted: impl Fn(&BTreeMap<String, Value>) -> bool,
-    ) -> BTreeMap<String, Value> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let status = self.status().await.unwrap_or_default();
-            let list = status["objects"].as_array().cloned().unwrap_or_default();
-            let objects: BTreeMap<String, Value> = list
-                .into_iter()
-                .map(|object| (object["object"].as_str().unwrap().to_owned(), object))
-                .collect();
-            if wanted(&objects) {
-                return objects;
-            }
-            assert!(Instant::now() < deadline, "never: {what}: {objects:#?}");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    }
-
     /// All of these are loaded, and what was saved until now and a while longer is published.
     async fn goes_on(&self, what: &str, objects: &[&str]) {
         let now = self.stage.simulator.org().now_ms();
@@ -165,23 +130,13 @@ impl Life {
             let reached = object["committed_to"].as_str().and_then(|text| Stamp::parse(text.as_bytes()));
             object["phase"] == "live" && reached >= Some(to)
         };
-        self.until(what, |all| objects.iter().all(|name| all.get(*name).is_some_and(there))).await;
+        self.stage.until(what, |all| objects.iter().all(|name| all.get(*name).is_some_and(there))).await;
     }
 
     /// How many versions the object's value schema has, and the names of the newest.
     async fn versions(&self, object: &str) -> (usize, Vec<String>) {
-        let target = target(object);
-        let registry = std::env::var("SCHEMA_REGISTRY_URL").unwrap();
-        let subject = format!("{registry}/subjects/{}.{target}-value/versions", self.stage.name);
-        let versions: Value = reqwest::get(&subject).await.unwrap().json().await.unwrap();
-        let Some(newest) = versions.as_array().and_then(|versions| versions.last()) else {
-            return (0, Vec::new());
-        };
-        let newest: Value = reqwest::get(format!("{subject}/{newest}")).await.unwrap().json().await.unwrap();
-        let schema: Value = serde_json::from_str(newest["schema"].as_str().unwrap()).unwrap();
-        let names = schema["fields"].as_array().unwrap().iter();
-        let names = names.map(|field| field["name"].as_str().unwrap().to_owned()).collect();
-        (versions.as_array().unwrap().len(), names)
+        let versions = self.stage.versions(&target(object)).await;
+        (versions.len(), versions.last().map(field_names).unwrap_or_default())
     }
 
     fn loads(&self, object: &str) -> usize {
@@ -238,7 +193,8 @@ async fn begun(seed: u64) -> Life {
     let life = Life { stage, table: Vec::new(), traffic: Vec::new(), seed };
     for (object, rows) in [(POLLED, 2_500), (REMOVED, 200), (RENAMED.0, 200)] {
         let own = if object == POLLED { fields() } else { json!([{ "name": "Note__c", "type": "string" }]) };
-        life.control("objects", json!({ "object": object, "action": "add", "rows": rows, "fields": own }))
+        life.stage
+            .control("objects", json!({ "object": object, "action": "add", "rows": rows, "fields": own }))
             .await;
     }
     for field in fields().as_array().unwrap() {
@@ -246,7 +202,7 @@ async fn begun(seed: u64) -> Life {
         let name = order.as_object_mut().unwrap().remove("name").unwrap();
         life.field(FOLLOWED, name.as_str().unwrap(), "add", order).await;
     }
-    life.control("pubsub/selection", json!({ "select": [RENAMED.0] })).await;
+    life.stage.control("pubsub/selection", json!({ "select": [RENAMED.0] })).await;
     for object in BOTH {
         life.fill(object, Draw(seed));
     }
@@ -262,13 +218,14 @@ async fn while_fields_and_objects_change_readers_of_any_version_see_every_record
     let none = || json!({});
 
     // A field comes while the job of the first load runs.
-    life.control("settings", json!({ "jobDelayMillis": 1_500 })).await;
+    life.stage.control("settings", json!({ "jobDelayMillis": 1_500 })).await;
     life.keep_saving(&[FOLLOWED, POLLED, REMOVED, RENAMED.0], 40.0);
     let mut running = life.stage.start(&["run"]);
-    life.until("the first load", |all| all.get(POLLED).is_some_and(|object| object["phase"] == "loading"))
+    life.stage
+        .until("the first load", |all| all.get(POLLED).is_some_and(|object| object["phase"] == "loading"))
         .await;
     life.change("a field added while a load runs", "Early__c", "add", json!({ "type": "double" })).await;
-    life.control("settings", json!({ "jobDelayMillis": 100 })).await;
+    life.stage.control("settings", json!({ "jobDelayMillis": 100 })).await;
 
     life.change("a field added", "Added__c", "add", json!({ "type": "string" })).await;
     life.change("a field added that all records have", "Flag__c", "add", json!({ "type": "boolean" })).await;
@@ -302,7 +259,9 @@ async fn while_fields_and_objects_change_readers_of_any_version_see_every_record
     life.change("another scale", "Price__c", "change", json!({ "scale": 4 })).await;
 
     let own = json!([{ "name": "Note__c", "type": "string" }]);
-    life.control("objects", json!({ "object": LATE, "action": "add", "rows": 150, "fields": own })).await;
+    life.stage
+        .control("objects", json!({ "object": LATE, "action": "add", "rows": 150, "fields": own }))
+        .await;
     life.keep_saving(&[LATE], 5.0);
     life.goes_on("an object added", &[FOLLOWED, POLLED, LATE]).await;
     life.note(
@@ -310,7 +269,7 @@ async fn while_fields_and_objects_change_readers_of_any_version_see_every_record
         format!("{LATE}: versions {}, loads {}", life.versions(LATE).await.0, life.loads(LATE)),
     );
     let order = json!({ "object": RENAMED.0, "action": "rename", "name": RENAMED.1 });
-    life.control("objects", order).await;
+    life.stage.control("objects", order).await;
     life.keep_saving(&[RENAMED.1], 5.0);
     life.goes_on("an object renamed", &[FOLLOWED, POLLED, LATE, RENAMED.1]).await;
     life.note(
@@ -322,7 +281,7 @@ async fn while_fields_and_objects_change_readers_of_any_version_see_every_record
             life.loads(RENAMED.1)
         ),
     );
-    life.control("objects", json!({ "object": REMOVED, "action": "remove" })).await;
+    life.stage.control("objects", json!({ "object": REMOVED, "action": "remove" })).await;
     let status = life.ends_alone(REMOVED).await;
     life.note("an object removed", format!("{REMOVED}: {}", status[REMOVED]["error"]["message"]));
     // Nobody has corrected the configuration when the program starts again by itself.
@@ -341,6 +300,7 @@ impl Life {
             all.get(name).and_then(|object| object["error"]["code"].as_str().map(str::to_owned))
         };
         let status = self
+            .stage
             .until("an object that is gone fails", |all| {
                 code(all, object).as_deref() == Some("object-unknown")
             })
@@ -349,6 +309,7 @@ impl Life {
         let others = [FOLLOWED, POLLED, LATE, RENAMED.1];
         self.goes_on("the others go on", &others).await;
         let status = self
+            .stage
             .until("the others have no error", |all| others.iter().all(|name| code(all, name).is_none()))
             .await;
         for other in others {

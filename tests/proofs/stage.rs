@@ -1,6 +1,6 @@
 //! A practice org, a pipeline of its own, the program as a child process, and the judge of its topics.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -13,6 +13,11 @@ use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use serde_json::Value;
 use simulator::org::OrgConfig;
 use simulator::{Simulator, SimulatorConfig};
+
+/// For what the broker is asked.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Longer than anything takes that is waited for, on a machine busy with a build.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `cargo xtask test`"))
@@ -35,6 +40,24 @@ impl Draw {
         mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
         (mixed ^ mixed >> 31) % bound
     }
+}
+
+fn partitions(consumer: &BaseConsumer, topic: &str) -> BTreeSet<i32> {
+    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).unwrap();
+    let partitions: BTreeSet<i32> =
+        metadata.topics().iter().flat_map(|topic| topic.partitions()).map(|one| one.id()).collect();
+    assert!(!partitions.is_empty(), "{topic} is not there");
+    partitions
+}
+
+/// The names of a record schema's fields, in their order.
+pub fn field_names(schema: &Value) -> Vec<String> {
+    schema["fields"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|field| field["name"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 pub struct Stage {
@@ -74,6 +97,68 @@ impl Stage {
         );
         std::fs::write(folder.join("crm.yaml"), text).unwrap();
         Self { simulator, name, folder }
+    }
+
+    /// A call of the simulator's control interface (docs/simulator.md).
+    pub async fn control(&self, path: &str, body: Value) {
+        let url = format!("{}/{path}", self.simulator.control_url());
+        let answer = reqwest::Client::new().post(url).json(&body).send().await.unwrap();
+        assert!(answer.status().is_success(), "{path} {body}: {}", answer.text().await.unwrap());
+    }
+
+    /// What `/api/status` says, if the program serves it.
+    pub async fn status(&self) -> Option<Value> {
+        let words = self.words();
+        let address =
+            words.rsplit("status server listens address=").next()?.split_whitespace().next()?.to_owned();
+        reqwest::get(format!("http://{address}/api/status")).await.ok()?.json().await.ok()
+    }
+
+    /// What the status says of each object, once it says what is wanted.
+    pub async fn until(
+        &self,
+        what: &str,
+        wanted: impl Fn(&BTreeMap<String, Value>) -> bool,
+    ) -> BTreeMap<String, Value> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let status = self.status().await.unwrap_or_default();
+            let list = status["objects"].as_array().cloned().unwrap_or_default();
+            let objects: BTreeMap<String, Value> = list
+                .into_iter()
+                .map(|object| (object["object"].as_str().unwrap().to_owned(), object))
+                .collect();
+            if wanted(&objects) {
+                return objects;
+            }
+            assert!(Instant::now() < deadline, "never: {what}: {objects:#?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Every version of a topic's value schema, the first one first.
+    pub async fn versions(&self, target: &str) -> Vec<Value> {
+        let subject =
+            format!("{}/subjects/{}.{target}-value/versions", variable("SCHEMA_REGISTRY_URL"), self.name);
+        let numbers: Value = reqwest::get(&subject).await.unwrap().json().await.unwrap();
+        let mut versions = Vec::new();
+        for number in numbers.as_array().into_iter().flatten() {
+            let version: Value =
+                reqwest::get(format!("{subject}/{number}")).await.unwrap().json().await.unwrap();
+            versions.push(serde_json::from_str(version["schema"].as_str().unwrap()).unwrap());
+        }
+        versions
+    }
+
+    /// What was told beside the records, by object and kind.
+    pub fn notices(&self) -> BTreeMap<(String, String), Vec<Value>> {
+        let mut notices: BTreeMap<_, Vec<Value>> = BTreeMap::new();
+        for (key, value) in self.committed("notifications") {
+            let notice: Value = serde_json::from_slice(&value).unwrap();
+            let kind = notice["notice"].as_str().unwrap().to_owned();
+            notices.entry((String::from_utf8(key).unwrap(), kind)).or_default().push(notice);
+        }
+        notices
     }
 
     /// For a pipeline in this process.
@@ -123,22 +208,30 @@ impl Stage {
         std::fs::read_to_string(self.folder.join("words.log")).unwrap()
     }
 
-    /// Key and value of every committed record of a small topic.
-    pub fn committed(&self, topic: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let consumer: BaseConsumer = ClientConfig::new()
+    fn consumer(&self) -> BaseConsumer {
+        ClientConfig::new()
             .set("bootstrap.servers", variable("KAFKA_BOOTSTRAP"))
             .set("group.id", &self.name)
             .set("isolation.level", "read_committed")
             .set("enable.partition.eof", "true")
             .set("enable.auto.commit", "false")
             .create()
-            .unwrap();
+            .unwrap()
+    }
+
+    /// Where each partition of a topic ends.
+    pub fn ends(&self, topic: &str) -> BTreeMap<i32, i64> {
+        let consumer = self.consumer();
         let topic = format!("{}.{topic}", self.name);
-        let timeout = Duration::from_secs(30);
-        let metadata = consumer.fetch_metadata(Some(&topic), timeout).unwrap();
-        let mut open: BTreeSet<i32> =
-            metadata.topics().iter().flat_map(|topic| topic.partitions()).map(|one| one.id()).collect();
-        assert!(!open.is_empty(), "{topic} is not there");
+        let end = |partition| (partition, consumer.fetch_watermarks(&topic, partition, TIMEOUT).unwrap().1);
+        partitions(&consumer, &topic).into_iter().map(end).collect()
+    }
+
+    /// Key and value of every committed record of a small topic.
+    pub fn committed(&self, topic: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let consumer = self.consumer();
+        let topic = format!("{}.{topic}", self.name);
+        let mut open = partitions(&consumer, &topic);
         let mut wanted = TopicPartitionList::new();
         for partition in &open {
             wanted.add_partition_offset(&topic, *partition, Offset::Beginning).unwrap();
@@ -146,7 +239,7 @@ impl Stage {
         consumer.assign(&wanted).unwrap();
         let mut records = Vec::new();
         while !open.is_empty() {
-            match consumer.poll(timeout).expect("the topic can be read to its end") {
+            match consumer.poll(TIMEOUT).expect("the topic can be read to its end") {
                 Ok(message) => {
                     let bytes = |part: Option<&[u8]>| part.unwrap_or_default().to_vec();
                     records.push((bytes(message.key()), bytes(message.payload())));
@@ -259,5 +352,13 @@ impl Running {
         if let Some(kb) = mark.and_then(|mark| mark.trim().trim_end_matches(" kB").parse().ok()) {
             self.peak_kb = kb;
         }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Only after a failed test is anything left to end.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

@@ -6,6 +6,8 @@ transaction). Out: counts, and faults with examples. The rules:
   its id at least as young; a record that never was in the topic and is gone need not be there;
 - a change in a stretch that the program told of as a gap, or before the load, may also be in a younger event record that
   holds all of its id, or deletes it;
+- in a stretch under conditions (`where`) that is so for the records that fitted them all along; which changes of others are
+  in the topic depends on when it was asked what fits, and only what is left of them is judged, by the fold;
 - event records are of changes in the log, of the same kind, and their header__change_seq goes by the order of commits.
 
 A change is what a transaction did to a record, from the state before to the state behind it.
@@ -81,9 +83,11 @@ class Change:
 
 
 class LogMatch:
-    def __init__(self, gaps=()):
-        """`gaps`: [from, to] of each stretch that was told of, as texts."""
+    def __init__(self, gaps=(), under=None):
+        """`gaps`: [from, to] of each stretch that was told of, as texts. `under`: [from, to, field, value] of a stretch in
+        which records with the value fitted."""
         self.gaps = [(moment(begin), moment(end)) for begin, end in gaps]
+        self.under = under and (moment(under[0]), moment(under[1]), under[2], under[3])
         # When the first loaded row was read.
         self.loaded_at = NEVER
         # Id to the youngest moment that a whole event record shows of it.
@@ -122,6 +126,23 @@ class LogMatch:
                 example.update(kinds=change.kinds, stamp=change.stamp, visible_at=change.visible_at)
             self.examples.append(example)
 
+    def is_under(self, change):
+        return self.under is not None and self.under[0] <= change.visible_at <= self.under[1]
+
+    def strays(self, changes):
+        """Ids of records that had another value for a time of the stretch under conditions."""
+        strays, values = set(), {}
+        if self.under is None:
+            return strays
+        _, _, field, value = self.under
+        for (_, key), change in changes.items():
+            before = values.get(key)
+            values[key] = change.fields.get(field, before)
+            was_there = change.kinds[0] != "insert"
+            if self.is_under(change) and (values[key] != value or (was_there and before != value)):
+                strays.add(key)
+        return strays
+
     def compare(self, object_name, log):
         changes, gone = {}, set()
         for entry in log:
@@ -131,6 +152,8 @@ class LogMatch:
                 identity = entry["transactionKey"], entry["id"]
                 changes.setdefault(identity, Change(entry)).add(entry)
         events = dict(self.events)
+        strays = self.strays(changes)
+        fitted = strayed = 0
         known, order = {}, []
         loaded_at = 0 if self.loaded_at == NEVER else self.loaded_at
         as_event = repaired = 0
@@ -148,6 +171,11 @@ class LogMatch:
             found, wanted = events.pop(identity, []), change.operation()
             if len(found) > 1:
                 self.fault("change_more_than_once", identity, change)
+            if self.is_under(change):
+                fitted += key not in strays
+                strayed += key in strays
+                if key in strays:
+                    continue
             if found:
                 as_event += 1
                 order.append((found[0][0], change.commit))
@@ -171,6 +199,7 @@ class LogMatch:
             "changes": len(changes),
             "as_event": as_event,
             "repaired": repaired,
+            **({"fitted": fitted, "strayed": strayed} if self.under else {}),
             "faults": dict(self.faults),
             "fault_examples": self.examples,
         }

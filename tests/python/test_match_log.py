@@ -45,8 +45,8 @@ def reading(operation, second, source="refetch", key="a"):
     return key, header
 
 
-def matched(log, *records, gaps=()):
-    match = LogMatch(gaps)
+def matched(log, *records, gaps=(), under=None):
+    match = LogMatch(gaps, under)
     for record in records:
         match.take(*record)
     return match.compare("Account", log)
@@ -101,6 +101,27 @@ class Rules(unittest.TestCase):
     def test_an_event_of_no_change_and_one_of_another_kind_are_told(self):
         report = matched([entry(1, Name="x")], event(1, "I"), event(7))
         self.assertEqual(report["faults"], {"change_of_another_kind": 1, "event_of_no_change": 1})
+
+    def test_under_conditions_only_what_fitted_all_along_is_held_to_the_log(self):
+        small, large = {"Kind": "small"}, {"Kind": "large"}
+        log = [entry(1, "insert", 1, "a", **small), entry(2, "insert", 1, "b", **large), entry(3, second=5, key="a", Name="x")]
+        log += [entry(4, second=5, key="b", Name="x"), entry(5, second=6, key="c", Name="x")]
+        log += [entry(6, "insert", 6, "d", **small), entry(7, second=20, key="b", Name="y")]
+        under = at(4).isoformat(), at(9).isoformat(), "Kind", "small"
+        events = [event(1, "I"), event(2, "I", key="b"), event(3), event(6, "I", key="d"), event(7, key="b")]
+        report = matched(log, *events, under=under)
+        self.assertEqual((report["faults"], report["fitted"], report["strayed"]), ({}, 2, 2))
+        for left_out in (2, 3, 4):
+            some = events[:left_out] + events[left_out + 1 :]
+            self.assertEqual(matched(log, *some, under=under)["faults"], {"change_missing": 1}, left_out)
+        self.assertEqual(matched(log, *events)["faults"], {"change_missing": 2})
+        twice = matched(log, *events, event(4, "D", key="b", sequence=5), event(4, "D", key="b", sequence=6), under=under)
+        self.assertEqual(twice["faults"], {"change_more_than_once": 1})
+
+    def test_who_leaves_and_comes_back_under_conditions_is_not_held_to_the_log(self):
+        log = [entry(1, "insert", 1, Kind="small"), entry(2, second=5, Kind="large"), entry(3, second=6, Kind="small")]
+        events = event(1, "I"), event(3, "I")
+        self.assertEqual(matched(log, *events, under=(at(4).isoformat(), at(9).isoformat(), "Kind", "small"))["faults"], {})
 
     def test_numbers_against_the_order_of_commits_are_told(self):
         log = [entry(1, Name="x"), entry(2, key="b", Name="y")]

@@ -9,8 +9,8 @@ holds each record to the rules of the change-table envelope:
 - no record comes twice, by id and header__change_seq, and no change event, by transaction, place in it and id;
 - the SystemModstamp of an id never falls;
 - an id stays in one partition.
-Folded by id (the latest record wins, a delete removes), the topic must equal the truth in every field. With the org's
-log of changes (`match_log.py`) every change of it must be there once, or have been repaired.
+Folded by id (the latest record wins, a delete removes), the topic must equal the truth in every field, as far as a
+configuration lets it show (`configured.py`). With the org's log of changes (`match_log.py`) every change of it must be there once, or have been repaired.
 
 Memory grows with the number of records (640 MB for a million), not with their width: rows are compared by
 digest, and only those that differ are read a second time to tell the fields.
@@ -33,6 +33,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
+from configured import Configured, add_options
 from match_log import LogMatch, entries
 
 HEADER = "header__"
@@ -327,21 +328,26 @@ def truth_rows(url):
                 yield json.loads(line)
 
 
-def compare(topic, judge, url, sources):
+def compare(topic, judge, url, sources, configured):
     """Folded topic against truth, by digest; then the rows that differ once more, field by field. `sources`: the org's
     names of fields that are called something else in the topic."""
+
+    def cell(given, name, kind):
+        value = given.get(sources.get(name, name))
+        return configured.shown(name, value) if configured.hides(name) else canonical_truth(value, kind)
+
     kinds = {name: kind for name, kind in topic.newest_fields().items() if name not in judge.left_out}
     known = {sources.get(name, name) for name in kinds}
     remaining = {key: held[3:] for key, held in judge.held.items() if len(held) > 2}
     different, missing, truth_only_fields, rows = {}, [], set(), 0
-    for given in truth_rows(url):
+    for given in filter(configured.fits, truth_rows(url)):
         rows += 1
         truth_only_fields.update(
             name
             for name, cell in given.items()
             if name not in known and cell is not None and not isinstance(cell, (dict, list))
         )
-        row = {name: canonical_truth(given.get(sources.get(name, name)), kind) for name, kind in kinds.items()}
+        row = {name: cell(given, name, kind) for name, kind in kinds.items()}
         held = remaining.pop(row["Id"], None)
         if held is None:
             missing.append(row["Id"])
@@ -389,13 +395,18 @@ def main():
         help="a stretch that was told of as repaired; with --log",
     )
     parser.add_argument(
+        "--under", nargs=4, metavar=("FROM", "TO", "FIELD", "VALUE"),
+        help="a stretch under conditions that all let the value pass; with --log",
+    )
+    parser.add_argument(
         "--leave-out", action="append", default=[], metavar="FIELD",
         help="of the topic, which the org does not have any more; with --truth",
     )
     parser.add_argument(
         "--source", nargs=2, action="append", default=[], metavar=("FIELD", "OF"),
-        help="a field of the topic and the org's name of it; with --truth",
+        help="a field of the topic and the org's name of it, `-` if it must be null; with --truth",
     )
+    add_options(parser)
     parser.add_argument("--ids-only", action="store_true", help="count records by id, hold no contents")
     parser.add_argument("--progress", action="store_true", help="tell the number of records on stderr")
     given = parser.parse_args()
@@ -408,9 +419,12 @@ def main():
     try:
         topic = Topic(given.bootstrap, given.registry, given.topic)
         judge = Judge(contents=not given.ids_only, left_out=frozenset(given.leave_out))
-        log_match = LogMatch(given.gap) if given.log else None
+        configured = Configured(given)
+        log_match = LogMatch(given.gap, given.under) if given.log else None
         for record in topic.records():
             judge.take(*record)
+            for kind in configured.faults(record[0], record[1], record[3]):
+                judge.fault(kind, *record[:3])
             if log_match:
                 log_match.take(*record[2:])
             if given.progress and judge.records % 100_000 == 0:
@@ -419,10 +433,11 @@ def main():
         report["schema_ids"] = {kind: sorted(ids) for kind, ids in topic.schema_ids.items()}
         holds = not judge.faults
         if given.truth:
-            report["truth"] = compare(topic, judge, given.truth, dict(given.source))
+            report["truth"] = compare(topic, judge, given.truth, dict(given.source), configured)
             holds = holds and not any(
                 report["truth"][rule] for rule in ("missing_in_topic", "not_in_truth", "different")
             )
+        report["looked_at"] = configured.looked_at
         if log_match:
             report["log"] = log_match.compare(given.object, entries(given.log))
             holds = holds and not log_match.faults

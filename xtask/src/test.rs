@@ -71,7 +71,14 @@ fn consumer() -> Result<Environment> {
     let environment = python::environment("consumer", &folder.join("requirements.txt"))?;
     let mut own_tests = Command::new(environment.python());
     own_tests
-        .args(["-m", "unittest", "test_verify_topic", "test_match_log", "test_three_readers"])
+        .args([
+            "-m",
+            "unittest",
+            "test_verify_topic",
+            "test_configured",
+            "test_match_log",
+            "test_three_readers",
+        ])
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .current_dir(&folder);
     child::run_quietly("the tests of the independent consumer", &mut own_tests)?;
