@@ -243,7 +243,9 @@ async fn a_registry_that_was_emptied_is_met_at_a_restart_though_there_is_nothing
     let front = Front::new(Habit::Open).await;
     let stage = front.stage("[ Account, Invoice__c ]").await;
     stage.completes().await;
-    for (target, part) in [("Account", "key"), ("Account", "value"), ("Invoice_c", "key"), ("Invoice_c", "value")] {
+    for (target, part) in
+        [("Account", "key"), ("Account", "value"), ("Invoice_c", "key"), ("Invoice_c", "value")]
+    {
         forget(&subject(&stage, target, part)).await;
     }
     stage.rewrite("schema_registry: {", "schema_registry: { auto_register: false, ");
@@ -264,7 +266,9 @@ async fn what_one_subject_lost_is_registered_again_before_the_first_record_which
     let front = Front::new(Habit::Open).await;
     let stage = front.stage("[ Account, Invoice__c ]").await;
     stage.completes().await;
-    for (lost, saved, field) in [("Account", "Account", "AccountNumber"), ("Invoice_c", "Invoice__c", "Remarks__c")] {
+    for (lost, saved, field) in
+        [("Account", "Account", "AccountNumber"), ("Invoice_c", "Invoice__c", "Remarks__c")]
+    {
         forget(&subject(&stage, lost, "value")).await;
         stage.save(saved, &stage.ids(saved, 1), field, "saved while nobody ran");
         stage.simulator.org().clock().advance(Duration::from_secs(60));

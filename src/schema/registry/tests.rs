@@ -466,7 +466,8 @@ async fn one_question_shows_for_a_whole_run_whether_the_registry_is_as_before() 
         assert!(scripted.asked().iter().all(|ask| ask.contains("/subjects/crm.A-value")));
     }
     // What it shows is no word on a schema that is written by.
-    let scripted = Scripted::of(vec![there(), NO_SUBJECT, NO_LEVEL, LEVEL_SET, Answer(200, r#"{"id":7}"#)]).await;
+    let scripted =
+        Scripted::of(vec![there(), NO_SUBJECT, NO_LEVEL, LEVEL_SET, Answer(200, r#"{"id":7}"#)]).await;
     let client = scripted.client();
     assert!(client.is_as_before(&subject(), SCHEMA, 42).await);
     assert_eq!(client.register(&subject(), SCHEMA).await.unwrap(), 7);
