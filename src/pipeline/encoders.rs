@@ -118,8 +118,11 @@ impl EncoderFactory {
             }
         }
         let Some((topic, output, id)) = told.first() else { return Ok(false) };
-        let schema = OutputSchemas::new(&lineage, output)?.value;
-        Ok(self.registry.is_as_before(&self.registry.value_subject(topic, &schema), &schema, *id).await)
+        let question = || {
+            let schema = OutputSchemas::new(&lineage, output)?.value;
+            Ok((self.registry.value_subject(topic, &schema), schema, *id))
+        };
+        self.registry.is_as_before(question).await
     }
 
     /// Registers what is new and compiles the plans. After an error the lineage is as before.

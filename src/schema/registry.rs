@@ -89,11 +89,22 @@ impl Registry {
             .map_err(|refusal| refusal.error("subjects"))
     }
 
-    /// Whether this is the registry that told earlier runs their ids: it tells this one again. By one question for a whole
-    /// run, whoever asks first; false too if it was not answered. It is no word on other schemas: whoever writes by one asks
-    /// for it.
-    pub async fn is_as_before(&self, subject: &Subject, schema: &str, id: u32) -> bool {
-        let ask = async || match self.find(subject, schema).await {
+    /// Whether this is the registry that told earlier runs their ids: for the subject and the schema of `question` it has the
+    /// id that it told. One question for a whole run, that of whoever comes first; false too if it was not answered. It is
+    /// no word on other schemas: whoever writes by one asks for it.
+    pub async fn is_as_before(
+        &self,
+        question: impl FnOnce() -> Result<(Subject, String, u32)>,
+    ) -> Result<bool> {
+        let ask = || async {
+            let (subject, schema, id) = question()?;
+            Ok(self.tells_again(&subject, &schema, id).await)
+        };
+        self.as_before.get_or_try_init(ask).await.copied()
+    }
+
+    async fn tells_again(&self, subject: &Subject, schema: &str, id: u32) -> bool {
+        match self.find(subject, schema).await {
             Ok(Ok(told)) if told == id => true,
             Ok(told) => {
                 let (subject, registry) = (&subject.0, self.address());
@@ -111,8 +122,7 @@ impl Registry {
                 tracing::debug!(%error, "whether the registry is as before is not known");
                 false
             }
-        };
-        *self.as_before.get_or_init(ask).await
+        }
     }
 
     /// The id of this schema under this subject, registered if it was not (and if that is allowed).
