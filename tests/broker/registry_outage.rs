@@ -253,11 +253,12 @@ async fn a_registry_that_was_emptied_is_met_at_a_restart_though_there_is_nothing
     assert!(words.contains("was emptied, or it is another one"), "{words}");
     assert!(words.contains("error[registry-refused]: objects "), "{words}");
     assert!(words.contains(" is not there, and auto_register is false"), "{words}");
+    // Registered anew the keys would have other ids, and go to other partitions.
     stage.rewrite("auto_register: false, ", "");
-    stage.completes().await;
-    for target in ["Account", "Invoice_c"] {
-        let url = format!("{}/subjects/{}/versions", registry_url(), subject(&stage, target, "value"));
-        assert_eq!(reqwest::get(url).await.unwrap().json::<Value>().await.unwrap(), json!([1]));
+    let words = stage.fails(1).await;
+    assert!(words.contains("hint: use the registry that the topic was written with"), "{words}");
+    for object in ["Account", "Invoice__c"] {
+        stage.holds_each_row_once(object).await;
     }
 }
 
@@ -276,9 +277,11 @@ async fn what_one_subject_lost_is_registered_again_before_the_first_record_which
         let url = format!("{}/subjects/{}/versions/latest", registry_url(), subject(&stage, lost, "value"));
         let newest = reqwest::get(url).await.unwrap().json::<Value>().await.unwrap();
         let records = read_committed(&stage.topic(lost));
-        let value = records.iter().rev().find_map(|record| record.value.as_ref()).unwrap();
+        let text = b"saved while nobody ran";
+        let is_new = |value: &&Vec<u8>| value.windows(text.len()).any(|part| part == text);
+        let value = records.iter().filter_map(|record| record.value.as_ref()).find(is_new).unwrap();
         let id = u64::from(u32::from_be_bytes(value[1..5].try_into().unwrap()));
-        assert_eq!(newest["id"].as_u64(), Some(id), "{newest}");
+        assert_eq!(newest["id"].as_u64(), Some(id));
         stage.equals_the_org(saved).await;
     }
 }
@@ -288,7 +291,7 @@ async fn another_registry_that_gives_keys_other_ids_gets_no_record() {
     let front = Front::new(Habit::Open).await;
     let stage = front.stage("[ Account ]").await;
     stage.completes().await;
-    let records = read_committed(&stage.topic("Account"));
+    let records = read_committed(&stage.topic("Account")).len();
     front.becomes(Habit::OtherIds(1_000_000));
     stage.save("Account", &stage.ids("Account", 1), "AccountNumber", "saved while nobody ran");
     stage.simulator.org().clock().advance(Duration::from_secs(60));
@@ -296,7 +299,7 @@ async fn another_registry_that_gives_keys_other_ids_gets_no_record() {
     assert!(words.contains("was emptied, or it is another one"), "{words}");
     assert!(words.contains("error[registry-refused]: topic "), "{words}");
     assert!(words.contains("hint: use the registry that the topic was written with"), "{words}");
-    assert_eq!(read_committed(&stage.topic("Account")), records);
+    assert_eq!(read_committed(&stage.topic("Account")).len(), records);
     front.becomes(Habit::Open);
     stage.completes().await;
     stage.equals_the_org("Account").await;
