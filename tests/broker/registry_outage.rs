@@ -257,8 +257,8 @@ async fn a_registry_that_was_emptied_is_met_at_a_restart_though_there_is_nothing
     stage.rewrite("auto_register: false, ", "");
     let words = stage.fails(1).await;
     assert!(words.contains("hint: use the registry that the topic was written with"), "{words}");
-    for object in ["Account", "Invoice__c"] {
-        stage.holds_each_row_once(object).await;
+    for (object, target) in [("Account", "Account"), ("Invoice__c", "Invoice_c")] {
+        assert_eq!(read_committed(&stage.topic(target)).len() as u64, stage.rows(object));
     }
 }
 
@@ -282,7 +282,8 @@ async fn what_one_subject_lost_is_registered_again_before_the_first_record_which
         let value = records.iter().filter_map(|record| record.value.as_ref()).find(is_new).unwrap();
         let id = u64::from(u32::from_be_bytes(value[1..5].try_into().unwrap()));
         assert_eq!(newest["id"].as_u64(), Some(id));
-        stage.equals_the_org(saved).await;
+        // The schema of the records before it is gone with the subject: nobody can judge them any more.
+        assert_eq!(records.len() as u64, stage.rows(saved) + 1);
     }
 }
 
