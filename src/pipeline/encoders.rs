@@ -86,10 +86,48 @@ impl EncoderFactory {
         self.lineage.as_ref().map(SchemaLineage::source_names).unwrap_or_default()
     }
 
-    /// Registers what is new and compiles the plans. After an error the lineage is as before.
-    pub async fn make(&mut self, object: &Arc<ObjectDescription>) -> Result<ObjectEncoders> {
+    fn follow(&self, object: &ObjectDescription) -> Result<SchemaLineage> {
         let names = FieldNames::new(self.naming, &self.settings.outputs);
         let mut lineage = SchemaLineage::follow(self.lineage.as_ref(), object, &names)?;
+        lineage.asked =
+            Some(Asked::of(&self.settings, self.hash_key.as_ref(), &self.pipeline, &object.target_name));
+        Ok(lineage)
+    }
+
+    /// Whether the encoders can wait until there is something to write: the schemas are those that the topics were written
+    /// by last, and the registry is the one that told their ids (`ids`, of the position), as one question for all objects
+    /// shows. A registry that is empty or another one is so met before anything is read. That it holds these very schemas,
+    /// and by which ids, is asked before the first record ([`Self::make`]): of what it told an earlier run nothing is taken
+    /// for granted.
+    pub async fn can_wait(
+        &self,
+        object: &ObjectDescription,
+        ids: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<bool> {
+        let lineage = self.follow(object)?;
+        if self.lineage.as_ref() != Some(&lineage) {
+            return Ok(false);
+        }
+        let mut told = Vec::new();
+        for output in &self.settings.outputs {
+            let topic = output.topic_for(&self.pipeline, &object.target_name);
+            let id = ids.get(&topic).and_then(|ids| ids.get("value")?.as_u64());
+            match id.and_then(|id| u32::try_from(id).ok()).filter(|_| lineage.key_ids.contains_key(&topic)) {
+                Some(id) => told.push((topic, output, id)),
+                None => return Ok(false),
+            }
+        }
+        let Some((topic, output, id)) = told.first() else { return Ok(false) };
+        let question = || {
+            let schema = OutputSchemas::new(&lineage, output)?.value;
+            Ok((self.registry.value_subject(topic, &schema), schema, *id))
+        };
+        self.registry.is_as_before(question).await
+    }
+
+    /// Registers what is new and compiles the plans. After an error the lineage is as before.
+    pub async fn make(&mut self, object: &Arc<ObjectDescription>) -> Result<ObjectEncoders> {
+        let mut lineage = self.follow(object)?;
         let mut outputs = Vec::new();
         for output in &self.settings.outputs {
             let topic = output.topic_for(&self.pipeline, &object.target_name);
@@ -114,8 +152,6 @@ impl EncoderFactory {
             let encoder = Encoder::compile(object, &lineage, ids, output.key);
             outputs.push(OutputEncoder { topic: topic.into(), encoder, ids });
         }
-        lineage.asked =
-            Some(Asked::of(&self.settings, self.hash_key.as_ref(), &self.pipeline, &object.target_name));
         if self.lineage.as_ref() != Some(&lineage) {
             let needs = self.lineage.as_ref().map(|before| self.needed(before, &lineage));
             self.needs.extend(needs.into_iter().flatten());

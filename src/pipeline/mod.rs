@@ -79,6 +79,7 @@ pub async fn run(
         prepared = prepare(&settings, &board, options) => prepared?,
     };
     let Prepared { client, pubsub, started_at, plan, registry } = prepared;
+    tracing::debug!("prepared: joining the group");
     let (membership, mut events) = Membership::join(&settings).await?;
     let (reports, mut shard_reports) = mpsc::unbounded_channel();
     let context = Arc::new(Context {
@@ -184,7 +185,9 @@ async fn plan(
             status.expect_rows(rows);
         }
     }
+    tracing::debug!(objects = chosen.len(), "objects chosen");
     topics::ensure(settings, options.topics, &topic_names(settings, &chosen)).await?;
+    tracing::debug!("topics are there");
     Ok(chosen)
 }
 

@@ -17,7 +17,7 @@ use super::encoders::{EncoderFactory, ObjectEncoders};
 use super::opening::Opening;
 use super::shard::Parcel;
 use crate::capture::{ObjectCapture, Step};
-use crate::domain::Stamp;
+use crate::domain::{Batch, ObjectDescription, Stamp};
 use crate::error::{Kind, Reaction};
 use crate::status::{LoadCalls, ObjectStatus};
 use crate::{Error, Result};
@@ -70,7 +70,7 @@ impl ObjectTask {
                 None => match self.opening.open(self.factory.pinned_fields()).await {
                     Ok(capture) => {
                         self.status.claimed(capture.position(), self.opening.contact_bound());
-                        open = Some(Open { capture, encoders: None });
+                        open = Some(Open::new(capture));
                         Ok(Turn::Prepared)
                     }
                     Err(error) => Err(error),
@@ -132,27 +132,37 @@ impl ObjectTask {
     }
 
     async fn step(&mut self, open: &mut Open) -> Result<Turn> {
-        // Before anything is read: a batch in hand with no schema to write it by would have to be kept.
-        let description = open.capture.description().clone();
-        let encoders = match &open.encoders {
-            Some(ready) if ready.revision == description.revision => ready.clone(),
-            _ => {
-                let made = Arc::new(self.factory.make(&description).await?);
-                open.capture.set_schema_ids(made.schema_ids());
-                open.capture.set_pinned_fields(self.factory.pinned_fields());
-                open.capture.load_anew(self.factory.take_needs());
-                open.encoders.insert(made).clone()
+        let held = match open.held.take() {
+            Some(held) => held,
+            None => {
+                let object = open.capture.description().clone();
+                if open.ready_for != Some(object.revision) {
+                    self.get_ready(open, &object).await?;
+                }
+                let step = open.capture.next().await;
+                for trouble in open.capture.take_troubles() {
+                    self.status.noticed(&trouble);
+                }
+                match step? {
+                    Step::Batch { batch, urgent } => Held { batch, urgent, object },
+                    Step::Described => return Ok(Turn::Prepared),
+                    Step::CaughtUp { read_to, pause } => return self.caught_up(read_to, pause).await,
+                }
             }
         };
-        let step = open.capture.next().await;
-        for trouble in open.capture.take_troubles() {
-            self.status.noticed(&trouble);
-        }
-        let (mut batch, urgent) = match step? {
-            Step::Batch { batch, urgent } => (batch, urgent),
-            Step::Described => return Ok(Turn::Prepared),
-            Step::CaughtUp { read_to, pause } => return self.caught_up(read_to, pause).await,
+        let encoders = match &open.encoders {
+            // Positions alone need no schema.
+            _ if held.batch.changes.is_empty() => None,
+            Some(ready) if ready.revision == held.object.revision => Some(ready.clone()),
+            _ => match self.make_encoders(open, &held.object).await {
+                Ok(made) => Some(made),
+                Err(error) => {
+                    open.held = Some(held);
+                    return Err(error);
+                }
+            },
         };
+        let Held { mut batch, urgent, .. } = held;
         if !batch.changes.is_empty() {
             // It can be captured: what comes now is trouble.
             self.optional = false;
@@ -175,6 +185,28 @@ impl ObjectTask {
             }
         }
         Ok(Turn::Moved)
+    }
+
+    /// Before anything is read. What has never been written, or has changed, is registered now, so that its trouble is met
+    /// here, and with it what must be loaded; what is as it was can wait for its first record.
+    async fn get_ready(&mut self, open: &mut Open, object: &Arc<ObjectDescription>) -> Result<()> {
+        if !self.factory.can_wait(object, &open.capture.position().schema_ids).await? {
+            self.make_encoders(open, object).await?;
+        }
+        open.capture.set_pinned_fields(self.factory.pinned_fields());
+        open.capture.load_anew(self.factory.take_needs());
+        open.ready_for = Some(object.revision);
+        Ok(())
+    }
+
+    async fn make_encoders(
+        &mut self,
+        open: &mut Open,
+        object: &Arc<ObjectDescription>,
+    ) -> Result<Arc<ObjectEncoders>> {
+        let made = Arc::new(self.factory.make(object).await?);
+        open.capture.set_schema_ids(made.schema_ids());
+        Ok(open.encoders.insert(made).clone())
     }
 
     async fn caught_up(&mut self, read_to: Option<Stamp>, pause: Duration) -> Result<Turn> {
@@ -204,7 +236,25 @@ fn cannot_be_captured(error: &Error) -> bool {
 
 struct Open {
     capture: ObjectCapture,
+    /// Revision of the description that may be read by.
+    ready_for: Option<u64>,
+    /// Of the last description that something was written by.
     encoders: Option<Arc<ObjectEncoders>>,
+    /// Read, while the registry did not tell what to write it by. Nothing more is read before it is handed over.
+    held: Option<Held>,
+}
+
+impl Open {
+    fn new(capture: ObjectCapture) -> Self {
+        Self { capture, ready_for: None, encoders: None, held: None }
+    }
+}
+
+struct Held {
+    batch: Batch,
+    urgent: bool,
+    /// What it was read by.
+    object: Arc<ObjectDescription>,
 }
 
 enum Turn {

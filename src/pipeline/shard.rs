@@ -36,19 +36,14 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(30);
 pub enum Parcel {
     Batch {
         batch: Box<Batch>,
-        encoders: Arc<ObjectEncoders>,
+        /// None: there are no changes in it.
+        encoders: Option<Arc<ObjectEncoders>>,
         urgent: bool,
     },
     /// Events of a platform event.
-    Events {
-        batch: Box<EventBatch>,
-        encoders: Arc<EventEncoders>,
-    },
+    Events { batch: Box<EventBatch>, encoders: Arc<EventEncoders> },
     /// A record of the shard itself; answered once it is committed.
-    Control {
-        record: ControlRecord,
-        committed: Option<oneshot::Sender<()>>,
-    },
+    Control { record: ControlRecord, committed: Option<oneshot::Sender<()>> },
     /// Answered once everything before it is committed.
     Barrier(oneshot::Sender<()>),
 }
@@ -185,7 +180,8 @@ impl<P: Publisher> Shard<P> {
                 }
                 Some(Parcel::Batch { batch, encoders, urgent }) => {
                     if !batch.changes.is_empty() {
-                        self.publish(&batch, &encoders, &mut open)?;
+                        let missing = || Error::new(Kind::Internal, "changes without what encodes them");
+                        self.publish(&batch, encoders.as_ref().ok_or_else(missing)?, &mut open)?;
                     }
                     self.tell(&batch.notices, &mut open)?;
                     if urgent {

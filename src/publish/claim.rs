@@ -10,6 +10,7 @@
 //! - positions of another number of shards are never gone on from (`a_control_topic_that_grew_is_refused_by_the_claim`).
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use super::control::{read_claimed, read_committed};
 use super::kafka::say_answers;
@@ -37,7 +38,9 @@ pub async fn claim(settings: &Settings, group: &GroupHandle, shard: i32) -> Resu
         group.check(shard)?;
         let mut producer = ShardProducer::fence(&settings, group.clone(), shard)?;
         group.prove(shard)?;
+        let began = Instant::now();
         let records = read_claimed(&settings, shard)?;
+        tracing::debug!(shard, records = records.len(), after = ?began.elapsed(), "control partition read");
         let partitions = settings.kafka.control_partitions;
         match records.get(LAYOUT) {
             Some(layout) => check_layout(layout, partitions, shard)?,

@@ -13,7 +13,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::kafka::{Plain, Role, client_config, kafka_error};
+use super::kafka::{Closing, Plain, Role, client_config, kafka_error};
 use super::topics::blocking;
 use crate::config::Settings;
 use crate::error::Kind;
@@ -51,8 +51,9 @@ pub async fn read_control(settings: &Settings) -> Result<Vec<ControlRecordAt>> {
 /// has fenced whoever had a transaction open.
 pub(super) fn read_claimed(settings: &Settings, partition: i32) -> Result<Folded> {
     let topic = settings.control_topic();
-    let end = end_of(&reader(settings, false)?, &topic, partition)?.1;
-    let reader = reader(settings, true)?;
+    let uncommitted = Closing::of(reader(settings, false)?);
+    let end = end_of(&uncommitted, &topic, partition)?.1;
+    let reader = Closing::of(reader(settings, true)?);
     let started = Instant::now();
     // First everything up to the end must be decided, then it is read: an end-of-partition event that came while a
     // transaction was open would end the reading before its records.

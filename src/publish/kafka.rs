@@ -63,6 +63,11 @@ pub fn client_config(settings: &Settings, role: &Role) -> Result<ClientConfig> {
         // and its heartbeats come from a thread that nothing of ours holds up.
         config.set("session.timeout.ms", "10000");
     }
+    if let Role::Reader { .. } = role {
+        // Whoever reads waits for the end. The library leaves a partition alone for a second once it holds what the bound
+        // below allows, and for half a second where nothing comes, which is how it learns that a partition is at its end.
+        config.set("fetch.queue.backoff.ms", "5").set("fetch.wait.max.ms", "20");
+    }
     for (name, value) in &settings.kafka.properties {
         let name = name.as_str();
         if OWN_PROPERTIES.contains(&name) {
@@ -240,6 +245,32 @@ pub(super) fn say_answers() {
     let since = AWAY.lock().unwrap_or_else(PoisonError::into_inner).since.take();
     if let Some(since) = since {
         tracing::info!(after = ?Duration::from_secs(since.elapsed().as_secs()), "Kafka answers again");
+    }
+}
+
+/// A client that is closed on a thread of its own: that takes the library a tenth of a second, which a start would spend
+/// several times over. Only in a run, which goes on: a process should not end while a client is being closed.
+pub(super) struct Closing<T: Send + 'static>(Option<T>);
+
+impl<T: Send + 'static> Closing<T> {
+    pub fn of(client: T) -> Self {
+        Self(Some(client))
+    }
+}
+
+impl<T: Send + 'static> std::ops::Deref for Closing<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl<T: Send + 'static> Drop for Closing<T> {
+    fn drop(&mut self) {
+        let client = self.0.take();
+        // Without a thread it is closed here.
+        let _ = std::thread::Builder::new().name("closing".to_owned()).spawn(move || drop(client));
     }
 }
 

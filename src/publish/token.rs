@@ -201,9 +201,7 @@ impl Log {
     fn look(&mut self, at: &TokenTopic) -> Result<()> {
         let topic = at.name();
         let cannot = |error| kafka_error(format!("topic {topic} cannot be read"), error);
-        let mut config = client_config(&at.settings, &Role::Reader { committed: false })?;
-        config.set("fetch.wait.max.ms", "20");
-        let reader: BaseConsumer<Plain> = config
+        let reader: BaseConsumer<Plain> = client_config(&at.settings, &Role::Reader { committed: false })?
             .create_with_context(Plain)
             .map_err(|error| kafka_error("the reader of the control topic cannot start", error))?;
         let begun = Instant::now();

@@ -13,7 +13,7 @@ use rdkafka::admin::{
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::kafka::{LEAST_BATCH, Plain, Role, client_config, kafka_error, largest_batch};
+use super::kafka::{Closing, LEAST_BATCH, Plain, Role, client_config, kafka_error, largest_batch};
 use crate::config::{Settings, TokenPlace};
 use crate::error::Kind;
 use crate::{Error, Result};
@@ -77,7 +77,7 @@ async fn ensure_these(settings: &Settings, admin: TopicAdmin, wanted: Vec<Wanted
     let reader: BaseConsumer<Plain> = client_config(settings, &Role::Reader { committed: true })?
         .create_with_context(Plain)
         .map_err(|error| kafka_error("the Kafka client cannot start", error))?;
-    let reader = Arc::new(reader);
+    let reader = Arc::new(Closing::of(reader));
     let listed = {
         let (reader, at) = (reader.clone(), settings.kafka.bootstrap_servers.clone());
         blocking(move || listed(&reader, &at)).await?
@@ -97,6 +97,7 @@ async fn ensure_these(settings: &Settings, admin: TopicAdmin, wanted: Vec<Wanted
     let client: AdminClient<Plain> = client_config(settings, &Role::Admin)?
         .create_with_context(Plain)
         .map_err(|error| kafka_error("the Kafka admin client cannot start", error))?;
+    let client = Closing::of(client);
     create(&client, &missing).await?;
     let made: Vec<String> = missing.iter().map(|topic| topic.name.clone()).collect();
     let at = settings.kafka.bootstrap_servers.clone();

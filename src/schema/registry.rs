@@ -40,6 +40,8 @@ pub struct Registry {
     /// The level that holds where a subject has none, if the registry tells.
     own_level: Arc<OnceCell<Option<String>>>,
     known: Arc<Mutex<Known>>,
+    /// Whether it gives a schema the id that an earlier run was told.
+    as_before: Arc<OnceCell<bool>>,
 }
 
 /// What the registry told.
@@ -60,6 +62,7 @@ impl Registry {
             auto_register: settings.auto_register,
             own_level: Arc::default(),
             known: Arc::default(),
+            as_before: Arc::default(),
         })
     }
 
@@ -84,6 +87,42 @@ impl Registry {
             .await?
             .map(drop)
             .map_err(|refusal| refusal.error("subjects"))
+    }
+
+    /// Whether this is the registry that told earlier runs their ids: for the subject and the schema of `question` it has the
+    /// id that it told. One question for a whole run, that of whoever comes first; false too if it was not answered. It is
+    /// no word on other schemas: whoever writes by one asks for it.
+    pub async fn is_as_before(
+        &self,
+        question: impl FnOnce() -> Result<(Subject, String, u32)>,
+    ) -> Result<bool> {
+        let ask = || async {
+            let (subject, schema, id) = question()?;
+            Ok(self.tells_again(&subject, &schema, id).await)
+        };
+        self.as_before.get_or_try_init(ask).await.copied()
+    }
+
+    async fn tells_again(&self, subject: &Subject, schema: &str, id: u32) -> bool {
+        match self.find(subject, schema).await {
+            Ok(Ok(told)) if told == id => true,
+            Ok(told) => {
+                let (subject, registry) = (&subject.0, self.address());
+                let now = told.ok();
+                tracing::warn!(
+                    subject,
+                    registry,
+                    id,
+                    now,
+                    "the registry does not give a schema the id that records hold: it was emptied, or it is another one"
+                );
+                false
+            }
+            Err(error) => {
+                tracing::debug!(%error, "whether the registry is as before is not known");
+                false
+            }
+        }
     }
 
     /// The id of this schema under this subject, registered if it was not (and if that is allowed).

@@ -229,6 +229,17 @@ impl Stage {
 
     /// Key and value of every committed record of a small topic.
     pub fn committed(&self, topic: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.reader(topic).1
+    }
+
+    /// A consumer that has read a topic and sees the next record as it is committed. A new one for each look would take half
+    /// a second to learn that a partition is at its end.
+    pub fn follower(&self, topic: &str) -> Follower {
+        Follower(self.reader(topic).0)
+    }
+
+    /// Of committed records: a consumer at the end, and what it read.
+    fn reader(&self, topic: &str) -> (BaseConsumer, Vec<(Vec<u8>, Vec<u8>)>) {
         let consumer = self.consumer();
         let topic = format!("{}.{topic}", self.name);
         let mut open = partitions(&consumer, &topic);
@@ -248,7 +259,7 @@ impl Stage {
                 Err(error) => panic!("{topic}: {error}"),
             }
         }
-        records
+        (consumer, records)
     }
 
     /// What a script of `tests/python` says of a topic.
@@ -292,6 +303,23 @@ impl Stage {
         assert!(report["holds"] == true, "{report:#}\nwords: {}", self.folder.join("words.log").display());
         assert_eq!(report["repeats"], serde_json::json!({}), "{report:#}");
         report
+    }
+}
+
+pub struct Follower(BaseConsumer);
+
+impl Follower {
+    /// Whether a record is committed within this time. It blocks.
+    pub fn sees_one(&self, within: Duration) -> bool {
+        let deadline = Instant::now() + within;
+        while let Some(left) = deadline.checked_duration_since(Instant::now()) {
+            match self.0.poll(left) {
+                Some(Ok(_)) => return true,
+                None | Some(Err(KafkaError::PartitionEOF(_))) => {}
+                Some(Err(error)) => panic!("the topic cannot be followed: {error}"),
+            }
+        }
+        false
     }
 }
 

@@ -22,10 +22,13 @@ impl Subject {
     }
 
     pub(super) fn by(naming: SubjectNaming, by_topic: Self, topic: &str, schema: &str) -> Self {
-        match (naming, full_name(schema)) {
-            (SubjectNaming::Topic, _) | (_, None) => by_topic,
-            (SubjectNaming::Record, Some(record)) => Self(record),
-            (SubjectNaming::TopicRecord, Some(record)) => Self(format!("{topic}-{record}")),
+        if naming == SubjectNaming::Topic {
+            return by_topic;
+        }
+        match full_name(schema) {
+            None => by_topic,
+            Some(record) if naming == SubjectNaming::Record => Self(record),
+            Some(record) => Self(format!("{topic}-{record}")),
         }
     }
 }

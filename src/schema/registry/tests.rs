@@ -445,3 +445,32 @@ async fn a_level_and_a_mode_are_read_where_the_registry_tells_them() {
     assert_eq!(client.mode().await.unwrap(), None);
     assert_eq!(registry.asked().len(), 4);
 }
+
+#[tokio::test]
+async fn one_question_shows_for_a_whole_run_whether_the_registry_is_as_before() {
+    const UNAVAILABLE: Answer = Answer(503, "{}");
+    let there = || Answer(200, r#"{"id":42}"#);
+    for (answers, is_as_before) in [
+        (vec![there()], true),
+        (vec![Answer(200, r#"{"id":43}"#)], false),
+        (vec![NO_SUBJECT], false),
+        (vec![NO_SCHEMA, OTHER], false),
+        (vec![Answer(403, "{}")], false),
+        (vec![UNAVAILABLE, UNAVAILABLE, UNAVAILABLE, UNAVAILABLE], false),
+    ] {
+        let scripted = Scripted::of(answers).await;
+        let client = scripted.client();
+        let question = || Ok((subject(), SCHEMA.to_owned(), 42));
+        assert_eq!(client.is_as_before(question).await.unwrap(), is_as_before);
+        let another = || panic!("one question is enough");
+        assert_eq!(client.clone().is_as_before(another).await.unwrap(), is_as_before);
+        assert!(scripted.asked().iter().all(|ask| ask.contains("/subjects/crm.A-value")));
+    }
+    // What it shows is no word on a schema that is written by.
+    let scripted =
+        Scripted::of(vec![there(), NO_SUBJECT, NO_LEVEL, LEVEL_SET, Answer(200, r#"{"id":7}"#)]).await;
+    let client = scripted.client();
+    assert!(client.is_as_before(|| Ok((subject(), SCHEMA.to_owned(), 42))).await.unwrap());
+    assert_eq!(client.register(&subject(), SCHEMA).await.unwrap(), 7);
+    scripted.asked();
+}
