@@ -5,11 +5,13 @@
 //! over the wire, without a value in between. A cell that does not fit its type is an error of that record. A compound is
 //! put together from the cells of its parts; one that is carried in part only is not carried.
 
-use std::fmt;
+mod blob;
+
 use std::sync::Arc;
 
 use super::avro::{self, NULL, PRESENT};
 use super::mask::Mask;
+use super::unfit::Unfit;
 use crate::config::KeyFormat;
 use crate::domain::{
     Batch, Change, Compound, FieldKind, FieldSet, ObjectDescription, Operation, Row, RowLayout, cell,
@@ -21,20 +23,6 @@ use crate::schema::SchemaLineage;
 pub struct SchemaIds {
     pub key: u32,
     pub value: u32,
-}
-
-/// A value that its field's type cannot hold. It names the field, never the value.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Unfit {
-    pub object: Arc<str>,
-    pub field: String,
-    pub salesforce_type: String,
-}
-
-impl fmt::Display for Unfit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "object {}: field {} holds what is no {}", self.object, self.field, self.salesforce_type)
-    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -124,6 +112,7 @@ impl Encoder {
         };
         self.steps.iter().try_for_each(|step| match self.compound(step) {
             Some(compound) => self.record(compound, row, &carries, out),
+            None if step.kind == FieldKind::Blob => self.blob(step, batch, row, &carries, out),
             None => self.field(*step, row, out),
         })
     }
@@ -233,6 +222,7 @@ impl Encoder {
         match step.kind {
             FieldKind::Text
             | FieldKind::Binary
+            | FieldKind::Blob
             | FieldKind::Compound
             | FieldKind::Hashed
             | FieldKind::Masked => match step.any {
@@ -317,13 +307,13 @@ mod tests {
 
     use super::*;
     use crate::config::OutputSettings;
-    use crate::domain::{ChangeSequence, CompoundShape, CursorField, Detail, Field, Rows, Source, Stamp};
+    use crate::domain::{Blobs, ChangeSequence, CompoundShape, CursorField, Detail, Field, Rows, Source, Stamp};
     use crate::schema;
 
     const TYPES: [&str; 9] =
         ["string", "boolean", "int", "long", "currency", "date", "datetime", "time", "json"];
 
-    fn named(types: &[&str]) -> Arc<ObjectDescription> {
+    pub fn named(types: &[&str]) -> Arc<ObjectDescription> {
         let id = ("Id".to_owned(), "id");
         let others = types.iter().enumerate().map(|(place, of)| (format!("F{place}__c"), *of));
         let fields: Vec<Field> = std::iter::once(id)
@@ -359,14 +349,14 @@ mod tests {
         })
     }
 
-    struct Written {
+    pub struct Written {
         lineage: SchemaLineage,
         encoder: Encoder,
         schema: apache_avro::Schema,
     }
 
     impl Written {
-        fn by(object: &Arc<ObjectDescription>) -> Self {
+        pub fn by(object: &Arc<ObjectDescription>) -> Self {
             Self::after(None, object)
         }
 
@@ -378,13 +368,13 @@ mod tests {
             Self { lineage, encoder, schema: apache_avro::Schema::parse_str(&text).unwrap() }
         }
 
-        fn value(&self, batch: &Batch) -> Result<Vec<u8>, Unfit> {
+        pub fn value(&self, batch: &Batch) -> Result<Vec<u8>, Unfit> {
             let mut bytes = Vec::new();
             self.encoder.encode_value(batch, &batch.changes[0], &mut bytes).map(|()| bytes)
         }
 
         /// As the Avro library reads it; every byte must be used.
-        fn decoded(&self, bytes: &[u8]) -> Vec<(String, Value)> {
+        pub fn decoded(&self, bytes: &[u8]) -> Vec<(String, Value)> {
             assert_eq!(bytes[..5], [0, 0, 0, 1, 2]);
             let mut rest = &bytes[5..];
             let reader =
@@ -396,7 +386,7 @@ mod tests {
         }
     }
 
-    fn batch(object: &Arc<ObjectDescription>, operation: Operation, cells: &[Vec<u8>]) -> Batch {
+    pub fn batch(object: &Arc<ObjectDescription>, operation: Operation, cells: &[Vec<u8>]) -> Batch {
         let mut rows = Rows::new(RowLayout::complete(object.fields.len()));
         rows.push(cells.iter().map(Vec::as_slice)).unwrap();
         let at = Stamp::parse(b"2026-05-19T08:30:00.000Z").unwrap();
@@ -405,6 +395,7 @@ mod tests {
             object: object.clone(),
             rows,
             changes: vec![Change { row: 0, operation, sequence, timestamp: at, detail: None }],
+            blobs: Blobs::default(),
             details: Vec::new(),
             notices: Vec::new(),
             source: Source::Load,

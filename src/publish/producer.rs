@@ -26,7 +26,9 @@ use rdkafka::{ClientContext, Statistics};
 
 use super::Publisher;
 use super::claim::{LAYOUT, layout_record};
-use super::kafka::{Role, client_config, kafka_error, largest_batch, say, say_answers, say_error};
+use super::kafka::{
+    Role, client_config, kafka_error, largest_batch, say, say_answers, say_error,
+};
 use super::membership::GroupHandle;
 use crate::config::{Delivery, Settings};
 use crate::domain::ControlRecord;
@@ -44,6 +46,12 @@ const IDLE: Duration = Duration::from_secs(1);
 const ABORT: Duration = Duration::from_secs(10);
 /// What a record's batch takes on the wire besides its key and value, generously: the broker measures batches.
 const FRAME_BYTES: usize = 512;
+
+/// Bytes of key and value that a record can have.
+pub fn largest_record(settings: &Settings) -> Result<usize> {
+    let config = client_config(settings, &Role::Producer { shard: 0 })?;
+    Ok(largest_batch(&config).saturating_sub(FRAME_BYTES))
+}
 
 struct Deliveries {
     first_failure: Arc<Mutex<Option<KafkaError>>>,

@@ -327,6 +327,16 @@ def truth_rows(url):
                 yield json.loads(line)
 
 
+def truth_of(given, source, kind, url):
+    """A field of a row of the truth; of one that is published as bytes, what its path leads to."""
+    value = given.get(source)
+    if kind != "bytes" or value is None:
+        return canonical_truth(value, kind)
+    control, place = url.rsplit("/truth/", 1)[0], value.split("/sobjects/", 1)[1]
+    with urllib.request.urlopen(f"{control}/blob/{place}", timeout=SILENCE_SECONDS) as response:
+        return response.read().hex()
+
+
 def compare(topic, judge, url, sources):
     """Folded topic against truth, by digest; then the rows that differ once more, field by field. `sources`: the org's
     names of fields that are called something else in the topic."""
@@ -341,7 +351,7 @@ def compare(topic, judge, url, sources):
             for name, cell in given.items()
             if name not in known and cell is not None and not isinstance(cell, (dict, list))
         )
-        row = {name: canonical_truth(given.get(sources.get(name, name)), kind) for name, kind in kinds.items()}
+        row = {name: truth_of(given, sources.get(name, name), kind, url) for name, kind in kinds.items()}
         held = remaining.pop(row["Id"], None)
         if held is None:
             missing.append(row["Id"])

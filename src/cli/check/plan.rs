@@ -148,7 +148,8 @@ fn outlook(object: &Examined, stands: Option<&Position>, now: Stamp) -> Outlook 
     let settings = &object.chosen.settings;
     let following = match (settings.method, object.chosen.live) {
         (Method::Cdc, true) => {
-            Following::Subscribe { rereads: (settings.after == After::Full).then_some(settings.refetch_wait) }
+            let whole = settings.after == After::Full || object.description.has_blobs();
+            Following::Subscribe { rereads: whole.then_some(settings.refetch_wait) }
         }
         (Method::Cdc, false) => Following::Poll,
         _ => Following::None,
