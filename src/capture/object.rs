@@ -31,8 +31,8 @@ use super::sequencer::{Sequenced, Sequencer};
 use crate::config::{FieldRules, Method, PollSettings, Secret};
 use crate::domain::position::VERSION;
 use crate::domain::{
-    Batch, Blobs, Capture, ControlRecord, Described, Need, Notice, ObjectDescription, PinnedDescription, Position,
-    ReplayId, Rows, Source, Stamp, State,
+    Batch, Blobs, Capture, ControlRecord, Described, Need, Notice, ObjectDescription, PinnedDescription,
+    Position, ReplayId, Rows, Source, Stamp, State,
 };
 use crate::error::{Kind, Reaction};
 use crate::salesforce::bulk::{self, Job};

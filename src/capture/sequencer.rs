@@ -134,7 +134,8 @@ impl Sequencer {
         let keys = self.keys(&rows, self.object.cursor, server_time)?;
         let mut out = Sequenced::new(rows);
         for (row, (id, stamp)) in out.rows.iter().zip(keys) {
-            if let Some(newest) = self.ledger.newest(&id).filter(|newest| self.is_loaded(newest, row, stamp)) {
+            if let Some(newest) = self.ledger.newest(&id).filter(|newest| self.is_loaded(newest, row, stamp))
+            {
                 // Within one second nobody can tell which is younger; the polls up to the load's end read it again.
                 if newest.stamp > stamp {
                     out.stale += 1

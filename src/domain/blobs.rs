@@ -21,7 +21,13 @@ pub struct Blobs {
 
 impl fmt::Debug for Blobs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Blobs({} with {} bytes, {} refused)", self.bytes.len(), self.byte_size(), self.refused.len())
+        write!(
+            f,
+            "Blobs({} with {} bytes, {} refused)",
+            self.bytes.len(),
+            self.byte_size(),
+            self.refused.len()
+        )
     }
 }
 

@@ -244,7 +244,9 @@ mod tests {
         };
         let cells = |rows: &Rows| -> Vec<String> {
             rows.iter()
-                .flat_map(|row| [0, 1].map(|field| String::from_utf8(row.cell(field).unwrap().to_vec()).unwrap()))
+                .flat_map(|row| {
+                    [0, 1].map(|field| String::from_utf8(row.cell(field).unwrap().to_vec()).unwrap())
+                })
                 .collect()
         };
         let all = cells(&three());

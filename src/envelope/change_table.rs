@@ -307,7 +307,9 @@ mod tests {
 
     use super::*;
     use crate::config::OutputSettings;
-    use crate::domain::{Blobs, ChangeSequence, CompoundShape, CursorField, Detail, Field, Rows, Source, Stamp};
+    use crate::domain::{
+        Blobs, ChangeSequence, CompoundShape, CursorField, Detail, Field, Rows, Source, Stamp,
+    };
     use crate::schema;
 
     const TYPES: [&str; 9] =

@@ -11,7 +11,8 @@ use apache_avro::types::Value;
 
 use crate::config::{KeyFormat, OutputSettings};
 use crate::domain::{
-    Batch, Blobs, Change, ChangeSequence, Field, FieldKind, ObjectDescription, Operation, Row, Rows, Source, Stamp,
+    Batch, Blobs, Change, ChangeSequence, Field, FieldKind, ObjectDescription, Operation, Row, Rows, Source,
+    Stamp,
 };
 use crate::envelope::{Encoder, SchemaIds};
 use crate::schema::{SchemaLineage, avro};

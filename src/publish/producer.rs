@@ -26,9 +26,7 @@ use rdkafka::{ClientContext, Statistics};
 
 use super::Publisher;
 use super::claim::{LAYOUT, layout_record};
-use super::kafka::{
-    Role, client_config, kafka_error, largest_batch, say, say_answers, say_error,
-};
+use super::kafka::{Role, client_config, kafka_error, largest_batch, say, say_answers, say_error};
 use super::membership::GroupHandle;
 use crate::config::{Delivery, Settings};
 use crate::domain::ControlRecord;

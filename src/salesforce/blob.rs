@@ -29,7 +29,9 @@ impl Client {
     /// (any more) is an error of kind `blob-missing`.
     pub async fn blob(&self, path: &str, most: usize, what: &str) -> Result<Blob> {
         if !path.starts_with(DATA) {
-            return Err(Error::new(Kind::ValueUnfit, "a blob's value is no path of the REST API").during(what));
+            return Err(
+                Error::new(Kind::ValueUnfit, "a blob's value is no path of the REST API").during(what)
+            );
         }
         let mut call = Call::get(Area::Blob, what, path);
         call.accept = "*/*";

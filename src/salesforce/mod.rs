@@ -35,9 +35,9 @@ pub mod scripted;
 mod session;
 pub mod soql;
 pub mod survey;
-mod text_types;
 #[cfg(test)]
 mod tests;
+mod text_types;
 mod transport;
 
 pub use allowance::{Allowance, BUDGET_KEY, BudgetAccount};

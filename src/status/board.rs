@@ -248,7 +248,8 @@ impl Board {
 mod tests {
     use super::*;
     use crate::domain::{
-        Batch, Blobs, Change, ChangeSequence, ObjectDescription, Operation, Position, RowLayout, Rows, Source, State,
+        Batch, Blobs, Change, ChangeSequence, ObjectDescription, Operation, Position, RowLayout, Rows,
+        Source, State,
     };
     use crate::error::Kind;
     use crate::status::Phase;

@@ -16,8 +16,8 @@ use sf2kafka::config::{KeyFormat, OutputSettings};
 use sf2kafka::domain::compound::part_field_name;
 use sf2kafka::domain::name::target_object;
 use sf2kafka::domain::{
-    Batch, Blobs, Change, ChangeSequence, Compound, CompoundShape, CursorField, Field, FieldKind, ObjectDescription,
-    Operation, RowLayout, Rows, Source, Stamp,
+    Batch, Blobs, Change, ChangeSequence, Compound, CompoundShape, CursorField, Field, FieldKind,
+    ObjectDescription, Operation, RowLayout, Rows, Source, Stamp,
 };
 use sf2kafka::envelope::{Encoder, SchemaIds};
 use sf2kafka::schema::{SchemaLineage, avro};
@@ -329,5 +329,9 @@ fn the_bytes_of_blobs_are_what_consumers_were_given() {
     ];
     golden(LEAFLET, "records.json", &json!(records));
     let read = &records[1]["value"];
-    assert_eq!((&read["Body__c"], &read["Body__c_2"]), (&Json::Null, &json!(hex(BYTES))), "bytes are no text");
+    assert_eq!(
+        (&read["Body__c"], &read["Body__c_2"]),
+        (&Json::Null, &json!(hex(BYTES))),
+        "bytes are no text"
+    );
 }

@@ -131,7 +131,12 @@ impl Org {
     }
 
     /// The bytes behind a live record's base64 field, as of now.
-    pub fn truth_blob(self: &Arc<Self>, object: &str, id: Id, field: &str) -> Result<Option<Vec<u8>>, OrgError> {
+    pub fn truth_blob(
+        self: &Arc<Self>,
+        object: &str,
+        id: Id,
+        field: &str,
+    ) -> Result<Option<Vec<u8>>, OrgError> {
         let row = self.snapshot().row(object, id, true)?.filter(|row| !row.is_deleted());
         Ok(row.and_then(|row| row.blob(row.object().field(field)?.0)))
     }

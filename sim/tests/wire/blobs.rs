@@ -26,7 +26,10 @@ async fn a_blobs_url_gives_its_bytes_and_its_record_tells_how_many() {
         assert!(answer.header("sforce-limit-info").is_some(), "a call as any other");
         assert_eq!(answer.body, truth(&wire, "Attachment", id, "Body").await.body);
         let org = wire.simulator.org();
-        assert_eq!(org.truth_blob("Attachment", Id::parse(id).unwrap(), "Body"), Ok(Some(answer.body.clone())));
+        assert_eq!(
+            org.truth_blob("Attachment", Id::parse(id).unwrap(), "Body"),
+            Ok(Some(answer.body.clone()))
+        );
         empty += usize::from(answer.body.is_empty());
         large += usize::from(answer.body.len() > 3_001);
         if answer.header("content-type") == Some("text/html") {
@@ -81,7 +84,10 @@ async fn a_blob_that_is_not_there_is_404_and_no_composite_call_brings_one() {
     let part = json!({"method": "GET", "url": url, "referenceId": "a"});
     let answer = wire.post("composite", json!({"compositeRequest": [part]})).await.json();
     let part = &answer["compositeResponse"][0];
-    assert_eq!((&part["httpStatusCode"], &part["body"][0]["errorCode"]), (&json!(400), &json!("INVALID_URL")));
+    assert_eq!(
+        (&part["httpStatusCode"], &part["body"][0]["errorCode"]),
+        (&json!(400), &json!("INVALID_URL"))
+    );
 }
 
 #[tokio::test]

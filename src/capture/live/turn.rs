@@ -19,9 +19,8 @@ impl Live {
             *place + 1 >= MOST_WAITING && matches!(waiting, Waiting::Mark { .. })
         };
         let ends = self.waiting.iter().enumerate().find(is_end).map_or(all, |(place, _)| place + 1);
-        let is_record = |(_, waiting): &(usize, &Waiting)| {
-            matches!(waiting, Waiting::Record(_) | Waiting::Reread { .. })
-        };
+        let is_record =
+            |(_, waiting): &(usize, &Waiting)| matches!(waiting, Waiting::Record(_) | Waiting::Reread { .. });
         let beyond = at_once.and_then(|most| self.waiting.iter().enumerate().filter(is_record).nth(most));
         match beyond {
             Some((place, _)) if place < ends => (place, true),

@@ -49,7 +49,6 @@ pub(super) struct Outgoing {
 pub(super) enum Prefetch {
     Due(Fetcher),
     Running(AbortOnDropHandle<(Fetcher, Result<()>)>),
-    Done(Fetcher),
 }
 
 impl Outgoing {
@@ -106,7 +105,8 @@ impl Outgoing {
                 Some(Fetched::Refused(error)) => self.batch.blobs.refuse(row, error),
                 Some(Fetched::Gone(fields)) => {
                     self.leave_out(place, &fields);
-                    let id = self.batch.rows.row(row as usize).and_then(|row| row.value(self.batch.object.key));
+                    let id =
+                        self.batch.rows.row(row as usize).and_then(|row| row.value(self.batch.object.key));
                     gone.extend(id.and_then(RecordId::new));
                 }
             }
@@ -178,10 +178,6 @@ impl ObjectCapture {
             return Ok(Some(held));
         }
         let fetcher = match held.bytes.take() {
-            Some(Prefetch::Done(fetcher)) => {
-                self.prefetched = Some(fetcher);
-                return Ok(Some(held));
-            }
             Some(Prefetch::Due(fetcher)) => Ok(fetcher),
             Some(Prefetch::Running(task)) => Err(task),
             None => match self.wanted_of_load(&held.page) {
@@ -189,7 +185,7 @@ impl ObjectCapture {
                 Err(error) => return Err(self.load_failed(error)),
             },
         };
-        let mut task = match fetcher {
+        let task = match fetcher {
             Ok(fetcher) if fetcher.is_done() => {
                 self.prefetched = Some(fetcher);
                 return Ok(Some(held));
@@ -205,21 +201,19 @@ impl ObjectCapture {
             Err(task) => task,
         };
         let object = self.sequencer.object().clone();
+        let lost = || Error::new(Kind::Internal, "a page that waited is not there");
+        held.bytes = Some(Prefetch::Running(task));
+        let Held { bytes: Some(Prefetch::Running(task)), .. } = self.load_page.insert(held) else {
+            return Err(lost());
+        };
         let fetched = tokio::select! {
             biased;
-            heard = stream::hear(self.live.as_mut(), &object) => {
-                held.bytes = Some(Prefetch::Running(task));
-                self.load_page = Some(held);
-                return self.heard(heard).map(|()| None);
-            }
-            () = due => None,
-            fetched = &mut task => Some(fetched),
+            heard = stream::hear(self.live.as_mut(), &object) => return self.heard(heard).map(|()| None),
+            () = due => return Ok(None),
+            fetched = task => fetched,
         };
-        let Some(fetched) = fetched else {
-            held.bytes = Some(Prefetch::Running(task));
-            self.load_page = Some(held);
-            return Ok(None);
-        };
+        let mut held = self.load_page.take().ok_or_else(lost)?;
+        held.bytes = None;
         let broken = |error| Error::new(Kind::Internal, "a task broke down").source(error);
         let (fetcher, result) = match fetched {
             Ok(fetched) => fetched,

@@ -126,7 +126,8 @@ async fn an_event_brings_no_bytes_so_that_the_record_is_read_whatever_after_says
 #[tokio::test]
 async fn a_transaction_of_many_events_goes_out_in_parts_and_a_restart_repeats_none() {
     let rows = OrgConfig::default().with_rows("AllTypes__c", 60);
-    let settings = |client: &Client| CaptureSettings { largest_record: FOUR_AT_ONCE, ..include(live(client, true)) };
+    let settings =
+        |client: &Client| CaptureSettings { largest_record: FOUR_AT_ONCE, ..include(live(client, true)) };
     let mut org = Practice::start_in(rows, "AllTypes__c", settings).await;
     org.control("pubsub/selection", json!({"select": ["AllTypes__c"]})).await;
     org.arrives(|org| org.stage.published.len() >= 60).await;
@@ -276,7 +277,10 @@ async fn a_record_that_is_gone_before_its_bytes_goes_out_without_them() {
     let is_update = |one: &&Published| one.id == ids[5] && one.operation == Operation::Update;
     let update = org.stage.published.iter().find(is_update).unwrap();
     assert!(update.refused.is_none() && update.blobs.is_empty());
-    assert!(!update.cells.contains_key("Body") && update.cells.contains_key("Name"), "not carried is not null");
+    assert!(
+        !update.cells.contains_key("Body") && update.cells.contains_key("Name"),
+        "not carried is not null"
+    );
     org.assert_bytes_equal_org();
     // It is back with the very stamp that it had: what was published of it was not all.
     org.save(vec![Change::Undelete { object: "Attachment".to_owned(), id: parsed(&ids[5]) }]);
@@ -293,7 +297,8 @@ async fn a_record_whose_bytes_are_gone_for_a_moment_is_published_whole_once_it_i
     org.save(vec![org.set_bytes(&id, b"new")]);
     org.refuse(&format!("{id}/Body"), 1, 404, "ENTITY_IS_DELETED").await;
     // As if it were deleted and back before anybody looks: its row is the same.
-    org.fault("composite/sobjects/Attachment", 1, json!({"respond": {"status": 200, "body": "[null]"}})).await;
+    org.fault("composite/sobjects/Attachment", 1, json!({"respond": {"status": 200, "body": "[null]"}}))
+        .await;
     org.catch_up().await;
     org.catch_up().await;
     assert_eq!(org.stage.of(&id), "RUU");

@@ -8,7 +8,9 @@ const PATH: &str = "/services/data/v65.0/sobjects/Attachment/00PA/Body";
 const WHAT: &str = "object Attachment: field Body";
 
 fn raw(body: &[u8]) -> Reply {
-    reply(200, body).with("content-type", "application/octetstream").with("sforce-limit-info", "api-usage=1/100")
+    reply(200, body)
+        .with("content-type", "application/octetstream")
+        .with("sforce-limit-info", "api-usage=1/100")
 }
 
 #[tokio::test]
@@ -42,10 +44,13 @@ async fn no_more_is_read_than_is_wanted_and_what_is_cut_is_asked_for_again() {
 #[tokio::test]
 async fn what_is_not_there_is_missing_and_a_path_elsewhere_is_not_gone_to() {
     let org = Org::start().await;
-    org.on("/Body", [
-        refuse(404, "NOT_FOUND", "The requested resource does not exist"),
-        refuse(404, "ENTITY_IS_DELETED", "entity is deleted"),
-    ]);
+    org.on(
+        "/Body",
+        [
+            refuse(404, "NOT_FOUND", "The requested resource does not exist"),
+            refuse(404, "ENTITY_IS_DELETED", "entity is deleted"),
+        ],
+    );
     let client = org.client().await;
     let sentence = "object Attachment: field Body: Salesforce answered 404 NOT_FOUND: The requested resource does not exist";
     assert_reads(&client.blob(PATH, 9, WHAT).await.unwrap_err(), Kind::BlobMissing, sentence);
@@ -53,7 +58,11 @@ async fn what_is_not_there_is_missing_and_a_path_elsewhere_is_not_gone_to() {
     let before = org.requests("").len();
     for path in ["@evil.example/services/data/v65.0/x", "https://evil.example/x", "Body", "/other/x", ""] {
         let error = client.blob(path, 9, WHAT).await.unwrap_err();
-        assert_reads(&error, Kind::ValueUnfit, "object Attachment: field Body: a blob's value is no path of the REST API");
+        assert_reads(
+            &error,
+            Kind::ValueUnfit,
+            "object Attachment: field Body: a blob's value is no path of the REST API",
+        );
     }
     assert_eq!(org.requests("").len(), before, "nobody gets to see the token");
 }
