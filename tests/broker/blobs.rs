@@ -77,7 +77,7 @@ async fn paths_that_become_bytes_go_on_under_a_new_name_and_all_rows_are_loaded(
     let words = stage.completes().await;
     assert!(words.contains("all records are loaded anew"), "{words}");
     let topic = stage.topic("Attachment");
-    assert_eq!(read_committed(&topic).len(), 80);
+    assert_eq!(read_committed(&topic).len() as u64, 2 * stage.rows("Attachment") as u64);
     let (topic, truth) = (topic.as_str(), format!("{}/truth/Attachment", stage.simulator.control_url()));
     let mut command = std::process::Command::new(variable("SF2KAFKA_PYTHON"));
     command
@@ -98,8 +98,16 @@ async fn a_file_that_no_record_holds_goes_to_the_dead_letters_with_its_path() {
     for (id, bytes) in [(ids[0], 3_000_000), (ids[1], 999_480), (ids[2], 990_000)] {
         save(&stage, vec![set("Attachment", "Body", id, &vec![7; bytes])]);
     }
+    let rows = stage.rows("Attachment");
+    let (code, plan, words) = stage.run(&["check", "--plan", "--output", "json"]).await;
+    assert_eq!(code, Some(0), "{plan}{words}");
+    let plan: Value = serde_json::from_str(&plan).unwrap();
+    let planned = &plan["plan"]["objects"][0];
+    assert_eq!(planned["load_calls"], json!(rows + 1), "{planned}");
+    assert!(planned["load_note"].as_str().unwrap().starts_with("the bytes of Body: a call"), "{planned}");
     stage.completes().await;
-    assert_eq!(read_committed(&stage.topic("Attachment")).len(), 28);
+    assert_eq!(fetched(&stage).await, rows as u64);
+    assert_eq!(read_committed(&stage.topic("Attachment")).len() as u64, rows as u64 - 2);
     let letters = read_committed(&format!("{}.dead-letters", stage.name));
     let mut letters: Vec<Value> = letters
         .iter()
