@@ -77,7 +77,7 @@ async fn paths_that_become_bytes_go_on_under_a_new_name_and_all_rows_are_loaded(
     let words = stage.completes().await;
     assert!(words.contains("all records are loaded anew"), "{words}");
     let topic = stage.topic("Attachment");
-    assert_eq!(read_committed(&topic).len() as u64, 2 * stage.rows("Attachment") as u64);
+    assert_eq!(read_committed(&topic).len() as u64, 2 * stage.rows("Attachment"));
     let (topic, truth) = (topic.as_str(), format!("{}/truth/Attachment", stage.simulator.control_url()));
     let mut command = std::process::Command::new(variable("SF2KAFKA_PYTHON"));
     command
@@ -106,8 +106,8 @@ async fn a_file_that_no_record_holds_goes_to_the_dead_letters_with_its_path() {
     assert_eq!(planned["load_calls"], json!(rows + 1), "{planned}");
     assert!(planned["load_note"].as_str().unwrap().starts_with("the bytes of Body: a call"), "{planned}");
     stage.completes().await;
-    assert_eq!(fetched(&stage).await, rows as u64);
-    assert_eq!(read_committed(&stage.topic("Attachment")).len() as u64, rows as u64 - 2);
+    assert_eq!(fetched(&stage).await, rows);
+    assert_eq!(read_committed(&stage.topic("Attachment")).len() as u64, rows - 2);
     let letters = read_committed(&format!("{}.dead-letters", stage.name));
     let mut letters: Vec<Value> = letters
         .iter()
