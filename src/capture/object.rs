@@ -70,6 +70,7 @@ pub struct CaptureSettings {
 
 /// What a step came to.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and nobody keeps it")]
 pub enum Step {
     /// To be published. `urgent`: commit at once, do not wait for more.
     Batch { batch: Batch, urgent: bool },

@@ -19,6 +19,12 @@ fn of_records(largest_record: usize) -> CaptureSettings {
 
 const FOUR_AT_ONCE: usize = 4 << 20;
 
+async fn blob_calls(simulator: &Simulator) -> u64 {
+    let url = format!("{}/counters", simulator.control_url());
+    let counters: serde_json::Value = reqwest::get(url).await.unwrap().json().await.unwrap();
+    counters["byKind"]["blob"].as_u64().unwrap_or(0)
+}
+
 impl Practice {
     async fn with_files(rows: u64, settings: CaptureSettings) -> Self {
         let org = Self::start("Attachment", rows, settings).await;
@@ -37,9 +43,7 @@ impl Practice {
 
     /// Calls for bytes so far.
     async fn fetched(&self) -> u64 {
-        let url = format!("{}/counters", self.simulator.control_url());
-        let counters: serde_json::Value = reqwest::get(url).await.unwrap().json().await.unwrap();
-        counters["byKind"]["blob"].as_u64().unwrap_or(0)
+        blob_calls(&self.simulator).await
     }
 
     fn set_bytes(&self, id: &str, bytes: &[u8]) -> Change {
@@ -174,18 +178,22 @@ async fn a_load_that_waits_for_its_bytes_holds_up_no_change() {
     let ids = org.ids();
     // Of a page of the load one blob does not come.
     org.fault(&format!("{}/Body", ids[9]), 1, json!({"delay": {"millis": 60_000}})).await;
-    while org.stage.published.len() < 8 || org.fetched().await < 11 {
+    let changes = vec![org.set_bytes(&ids[20], b"changed"), org.set_bytes(&ids[10], b"changed")];
+    let Practice { simulator, stage } = &mut org;
+    let saving = async {
         // Of the third page all but that one are there, and it is waited for.
-        let _ = tokio::time::timeout(Duration::from_millis(100), org.stage.step()).await;
-    }
-    org.pass(1);
-    org.save(vec![org.set_bytes(&ids[20], b"changed"), org.set_bytes(&ids[10], b"changed")]);
-    org.pass(1);
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
-    while org.stage.published.len() < 10 {
-        let step = tokio::time::timeout_at(deadline, org.stage.step()).await;
-        assert!(step.is_ok(), "the changes wait for the load: {}", org.stage.letters());
-    }
+        while blob_calls(simulator).await < 11 {}
+        simulator.org().clock().advance(Duration::from_secs(1));
+        simulator.org().commit(Transaction { changes, ..Transaction::default() }).unwrap();
+        simulator.org().clock().advance(Duration::from_secs(1));
+    };
+    let following = async {
+        while stage.published.len() < 10 {
+            stage.step().await;
+        }
+    };
+    let both = async { tokio::join!(saving, following) };
+    assert!(tokio::time::timeout(Duration::from_secs(30), both).await.is_ok());
     assert_eq!((org.stage.of(&ids[10]), org.stage.of(&ids[20])), ("U".to_owned(), "U".to_owned()));
     assert_eq!(org.stage.letters(), "RRRRRRRRUU");
 }
