@@ -196,6 +196,7 @@ async fn a_load_that_waits_for_its_bytes_holds_up_no_change() {
     assert!(tokio::time::timeout(Duration::from_secs(30), both).await.is_ok());
     assert_eq!((org.stage.of(&ids[10]), org.stage.of(&ids[20])), ("U".to_owned(), "U".to_owned()));
     assert_eq!(org.stage.letters(), "RRRRRRRRUU");
+    assert!(org.stage.errors.is_empty(), "the fetch was still waited for: {:?}", org.stage.errors);
 }
 
 #[tokio::test]
