@@ -13,8 +13,8 @@ use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
 use sf2kafka::config::{KeyFormat, OutputSettings};
 use sf2kafka::domain::{
-    Batch, Change, ChangeSequence, CursorField, Field, FieldKind, ObjectDescription, Operation, RowLayout,
-    Rows, Source, Stamp, cell,
+    Batch, Blobs, Change, ChangeSequence, CursorField, Field, FieldKind, ObjectDescription, Operation,
+    RowLayout, Rows, Source, Stamp, cell,
 };
 use sf2kafka::envelope::{Encoder, SchemaIds};
 use sf2kafka::schema::{SchemaLineage, avro};
@@ -85,6 +85,7 @@ fn batch(object: &Arc<ObjectDescription>) -> Batch {
     Batch {
         object: object.clone(),
         changes: changes.collect(),
+        blobs: Blobs::default(),
         details: Vec::new(),
         notices: Vec::new(),
         rows,

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::blobs::FETCHES;
 use super::condition::IDS_PER_QUESTION;
 use super::deletions::{asks_for_deletions, deletions_interval};
 use super::object::REST_LOAD_ROWS;
@@ -93,6 +94,8 @@ pub struct Outlook {
     pub asks_for_deletions: bool,
     /// Of records that changed it is asked whether they fit a condition.
     pub asks_fit: bool,
+    /// Fields of a record whose bytes are fetched, by a call each.
+    pub blobs: u64,
     /// Rows saved in a day, taken to come evenly.
     pub changes_per_day: f64,
     /// What is read of the time before now: since the last run.
@@ -111,6 +114,7 @@ impl Outlook {
             following: if object.cursor.is_some() { following } else { Following::None },
             asks_for_deletions: asks_for_deletions(object),
             asks_fit: false,
+            blobs: object.blobs().count() as u64,
             changes_per_day: 0.0,
             behind: Duration::ZERO,
             poll: poll.clone(),
@@ -197,8 +201,10 @@ impl Outlook {
             return Load { door: Some(Door::Bulk), rows, bytes, jobs: 1, pages, calls, takes };
         }
         let pages = rows.div_ceil(self.page_rows.max(1)).max(1);
-        let takes = answers(pages);
-        Load { door: Some(Door::Rest), rows, bytes, jobs: 0, pages, calls: pages as f64, takes }
+        let blobs = rows.saturating_mul(self.blobs);
+        let takes = answers(pages.saturating_add(blobs / FETCHES as u64));
+        let calls = pages.saturating_add(blobs) as f64;
+        Load { door: Some(Door::Rest), rows, bytes, jobs: 0, pages, calls, takes }
     }
 
     /// A Bulk job of so many rows: created, looked at, its pages, deleted.
@@ -218,6 +224,11 @@ impl Outlook {
             costs.add(Purpose::Describe, 1.0);
         }
         costs.add(Purpose::Load, self.load(pace).calls);
+        if self.following != Following::None {
+            // What was saved since the last run, and while it is loaded.
+            let days = (self.behind + loaded).as_secs_f64() / DAY.as_secs_f64();
+            costs.add(Purpose::Refetch, self.changes_per_day * days * self.blobs as f64);
+        }
         let first = self.poll.settle + FIRST_WINDOW;
         if self.following == Following::Poll {
             let beside = if self.load.is_some() && loaded > first {
@@ -241,6 +252,9 @@ impl Outlook {
     pub fn day(&self, sharing: &Sharing, pace: &Pace) -> Costs {
         let mut costs = Costs::default();
         let day = DAY.as_secs_f64();
+        if self.following != Following::None {
+            costs.add(Purpose::Refetch, self.changes_per_day * self.blobs as f64);
+        }
         let pause = match self.following {
             Following::None => return costs,
             Following::Poll => {
@@ -386,6 +400,7 @@ mod tests {
             following: Following::Poll,
             asks_for_deletions: true,
             asks_fit: false,
+            blobs: 0,
             changes_per_day: 0.0,
             behind: Duration::ZERO,
             poll: PollSettings::default(),
@@ -477,6 +492,22 @@ mod tests {
         let costs = Outlook { asks_fit: true, ..outlook(10) };
         let costs = costs.until_caught_up(Duration::ZERO, &Sharing::default(), &Pace::default());
         assert_eq!(costs.of(Purpose::Describe), 1.0, "it is tried first");
+    }
+
+    #[test]
+    fn each_blob_of_a_row_that_is_loaded_or_changed_is_a_call() {
+        let with = |blobs| Outlook { blobs, bulk: false, changes_per_day: 4_800.0, ..outlook(3_000) };
+        let load = |blobs| with(blobs).load(&Pace::default());
+        assert_eq!((load(0).calls, load(1).calls, load(2).calls), (2.0, 3_002.0, 6_002.0));
+        assert!(load(1).takes > load(0).takes * 100);
+        let refetch = |blobs| day(&with(blobs)).of(Purpose::Refetch);
+        assert_eq!((refetch(0), refetch(2)), (0.0, 9_600.0));
+        assert_eq!(day(&with(1)).of(Purpose::Poll), day(&with(0)).of(Purpose::Poll), "polls cost as before");
+        let copied = Outlook { following: Following::None, ..with(1) };
+        assert_eq!(day(&copied).total(), 0.0);
+        let restarted = Outlook { load: None, behind: MINUTE * 30, ..with(1) };
+        let costs = restarted.until_caught_up(Duration::ZERO, &Sharing::default(), &Pace::default());
+        assert_eq!(costs.of(Purpose::Refetch), 100.0, "half an hour of 200 an hour");
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! while there is room. A stream that ends is opened again behind the last message that was taken; whether something
 //! was lost, and what to do about it, is decided in `object`.
 
+mod turn;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -505,13 +507,9 @@ impl Live {
         client: &Client,
         sequencer: &mut Sequencer,
         doubts: &mut Doubts,
+        at_once: Option<usize>,
     ) -> Result<(Sequenced, Flushed)> {
-        let until = self
-            .waiting
-            .iter()
-            .enumerate()
-            .find(|(place, waiting)| *place + 1 >= MOST_WAITING && matches!(waiting, Waiting::Mark { .. }))
-            .map_or(self.waiting.len(), |(place, _)| place + 1);
+        let (until, more) = self.turn(at_once);
         let (wanted, due) = self.wanted(sequencer, until);
         let condition = self.settings.condition.as_deref();
         let asked_at = client.server_time();
@@ -579,7 +577,9 @@ impl Live {
                 }
             }
         }
-        self.waiting_since = (!self.waiting.is_empty()).then(Instant::now);
+        if !more {
+            self.waiting_since = (!self.waiting.is_empty()).then(Instant::now);
+        }
         self.ask();
         Ok((out, flushed))
     }

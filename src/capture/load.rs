@@ -29,6 +29,8 @@ pub struct LoadPage {
     pub position: LoadPosition,
     /// Server time of the reading.
     pub server_time: Stamp,
+    /// The position is behind these rows. Else they come again after a restart, and must be known then.
+    pub ends: bool,
 }
 
 /// A running load. Dropping it ends its requests.
@@ -46,6 +48,7 @@ impl LoadReader {
         position: LoadPosition,
         loads: Arc<Semaphore>,
         condition: Option<String>,
+        at_once: Option<usize>,
     ) -> Self {
         // One page waits while the next is read: more would only cost memory.
         let (sender, pages) = mpsc::channel(1);
@@ -56,7 +59,7 @@ impl LoadReader {
             let sizes = PageSize::default();
             let result = match position.job.clone() {
                 Some(job) => read_bulk(&client, Job::resume(job, &object), position, sizes, &sender).await,
-                None => read_rest(&client, &object, condition.as_deref(), position, &sender).await,
+                None => read_rest(&client, &object, condition.as_deref(), position, &sender, at_once).await,
             };
             if let Err(error) = result {
                 // The receiver is gone only if nobody wants the load any more.
@@ -94,8 +97,10 @@ async fn read_bulk(
             let what = format!("{} rows arrived where the job announced {announced}", position.rows);
             return Err(Error::new(Kind::LoadIncomplete, what));
         }
-        let page = LoadPage { rows, position: position.clone(), server_time: client.server_time() };
-        if pages.send(Ok(page)).await.is_err() || position.done {
+        let (position, server_time) = (position.clone(), client.server_time());
+        let done = position.done;
+        let page = LoadPage { rows, position, server_time, ends: true };
+        if pages.send(Ok(page)).await.is_err() || done {
             return Ok(());
         }
     }
@@ -146,9 +151,11 @@ async fn read_rest(
     condition: Option<&str>,
     position: LoadPosition,
     pages: &mpsc::Sender<Result<LoadPage>>,
+    at_once: Option<usize>,
 ) -> Result<()> {
     let copying = Copying::of(&object.name);
-    let mut reading = RestReading { client, object, condition, position, pages, parts: copying.parts() };
+    let parts = copying.parts();
+    let mut reading = RestReading { client, object, condition, position, pages, parts, at_once };
     while let Some(part) = reading.parts.get(reading.position.part as usize) {
         let more = match &part.parents {
             Some(parents) => reading.by_parents(part, parents).await?,
@@ -172,21 +179,46 @@ struct RestReading<'a> {
     position: LoadPosition,
     pages: &'a mpsc::Sender<Result<LoadPage>>,
     parts: &'static [Part],
+    /// Rows of a page that is handed over; none: as they come.
+    at_once: Option<usize>,
 }
 
 impl RestReading<'_> {
     /// Hands a page over, the last of its part if `ends`; false: nothing more is to be read.
     async fn hand_over(&mut self, rows: Rows, after: Option<String>, ends: bool) -> bool {
+        let count = rows.len() as u64;
+        let Some((rows, counted)) = self.hand_over_first(rows).await else { return false };
         let position = &mut self.position;
-        position.rows += rows.len() as u64;
+        position.rows += count - counted;
         position.after_id = after.or(position.after_id.take());
         position.done = ends && position.part as usize + 1 >= self.parts.len();
         if ends && !position.done {
             (position.part, position.after_id) = (position.part + 1, None);
         }
         let server_time = self.client.server_time();
-        let page = LoadPage { rows, position: position.clone(), server_time };
+        let page = LoadPage { rows, position: position.clone(), server_time, ends: true };
         self.pages.send(Ok(page)).await.is_ok() && !self.position.done
+    }
+
+    /// Hands over all but the last rows that go at once; those, and how many the position has counted so far. None: nothing
+    /// more is to be read. Rows in the order of their ids move the position; of others only all together do.
+    async fn hand_over_first(&mut self, mut rows: Rows) -> Option<(Rows, u64)> {
+        let in_order = self.parts.get(self.position.part as usize).is_some_and(|part| part.parents.is_none());
+        let mut counted = 0;
+        while let Some(most) = self.at_once.filter(|most| rows.len() > *most) {
+            let (first, rest) = rows.cut(most);
+            if in_order {
+                let last = first.last().and_then(|row| row.value(self.object.key));
+                self.position.after_id = last.map(|id| String::from_utf8_lossy(id).into_owned());
+                self.position.rows += first.len() as u64;
+                counted += first.len() as u64;
+            }
+            let (position, server_time) = (self.position.clone(), self.client.server_time());
+            let page = LoadPage { rows: first, position, server_time, ends: in_order };
+            self.pages.send(Ok(page)).await.ok()?;
+            rows = rest;
+        }
+        Some((rows, counted))
     }
 
     fn select(&self, part: &Part) -> (Select, bool) {

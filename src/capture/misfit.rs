@@ -46,8 +46,11 @@ fn holds(kind: FieldKind, value: &[u8]) -> bool {
         FieldKind::Date => cell::date(value).is_some(),
         FieldKind::DateTime => cell::datetime(value).is_some(),
         FieldKind::Time => cell::time(value).is_some(),
-        FieldKind::Text | FieldKind::Binary | FieldKind::Compound | FieldKind::Hashed | FieldKind::Masked => {
-            true
-        }
+        FieldKind::Text
+        | FieldKind::Binary
+        | FieldKind::Blob
+        | FieldKind::Compound
+        | FieldKind::Hashed
+        | FieldKind::Masked => true,
     }
 }

@@ -3,6 +3,7 @@
 //! Comes in: Salesforce's answers through `salesforce`, positions from the control partition. Goes out: batches.
 //! Rules on order, gaps and completeness live here and nowhere else; nothing here knows Avro or Kafka.
 
+mod blobs;
 mod condition;
 mod deletions;
 mod disguise;
@@ -11,6 +12,7 @@ pub mod forecast;
 pub mod ledger;
 mod live;
 mod load;
+mod loaded;
 mod misfit;
 mod object;
 mod page_size;

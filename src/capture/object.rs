@@ -8,6 +8,7 @@
 mod anew;
 mod leaving;
 mod loading;
+mod outgoing;
 mod polling;
 mod stream;
 
@@ -18,6 +19,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::blobs::Fetcher;
 use super::deletions::{Deletions, Found};
 use super::disguise::Disguise;
 use super::ledger::{Ledger, RecordId};
@@ -29,8 +31,8 @@ use super::sequencer::{Sequenced, Sequencer};
 use crate::config::{FieldRules, Method, PollSettings, Secret};
 use crate::domain::position::VERSION;
 use crate::domain::{
-    Batch, Capture, ControlRecord, Described, Need, Notice, ObjectDescription, PinnedDescription, Position,
-    ReplayId, Rows, Source, Stamp, State,
+    Batch, Blobs, Capture, ControlRecord, Described, Need, Notice, ObjectDescription, PinnedDescription,
+    Position, ReplayId, Rows, Source, Stamp, State,
 };
 use crate::error::{Kind, Reaction};
 use crate::salesforce::bulk::{self, Job};
@@ -56,6 +58,8 @@ pub struct CaptureSettings {
     pub condition: Option<String>,
     /// Rows by the org's own count, if known; decides between REST and Bulk.
     pub estimate: Option<u64>,
+    /// Bytes that a Kafka record takes: more are not fetched for one.
+    pub largest_record: usize,
     /// How many loads may read at once in this process.
     pub loads: Arc<Semaphore>,
     /// `--once`: the run ends when everything up to here is read.
@@ -66,6 +70,7 @@ pub struct CaptureSettings {
 
 /// What a step came to.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and nobody keeps it")]
 pub enum Step {
     /// To be published. `urgent`: commit at once, do not wait for more.
     Batch { batch: Batch, urgent: bool },
@@ -85,11 +90,12 @@ struct Follow {
 struct Held<P> {
     page: P,
     reread: HashSet<RecordId>,
+    bytes: Option<outgoing::Prefetch>,
 }
 
 impl<P> Held<P> {
     fn new(page: P) -> Self {
-        Self { page, reread: HashSet::new() }
+        Self { page, reread: HashSet::new(), bytes: None }
     }
 }
 
@@ -137,6 +143,11 @@ pub struct ObjectCapture {
     /// Pages that wait until single records of them were read again.
     load_page: Option<Held<LoadPage>>,
     poll_page: Option<Held<PollPage>>,
+    /// A batch for which bytes are fetched; nothing else goes before it.
+    outgoing: Option<outgoing::Outgoing>,
+    /// Of the page that is being sequenced.
+    prefetched: Option<Fetcher>,
+    rooms: Arc<Semaphore>,
     doubts: Doubts,
     notices: Vec<Notice>,
     /// Reasons to load everything once more that no batch tells of yet.
@@ -192,6 +203,9 @@ impl ObjectCapture {
             repair: None,
             load_page: None,
             poll_page: None,
+            outgoing: None,
+            prefetched: None,
+            rooms: outgoing::rooms(),
             doubts: Doubts::default(),
             notices: Vec::new(),
             needs: Vec::new(),
@@ -236,6 +250,14 @@ impl ObjectCapture {
     /// The next step. After an error it may be called again. Whoever drops it half-way drops this value too: what it had found
     /// out by then would be asked for again only much later.
     pub async fn next(&mut self) -> Result<Step> {
+        if self.outgoing.is_some() {
+            return self.complete().await;
+        }
+        let step = self.next_step().await?;
+        self.sent_out(step).await
+    }
+
+    async fn next_step(&mut self) -> Result<Step> {
         if !self.started {
             self.start().await?;
         }
@@ -358,6 +380,9 @@ impl ObjectCapture {
             return Ok(Step::Described);
         }
         tracing::info!(object = %object.name, fields = described.fields.len(), "object described anew");
+        if let Some(live) = self.live.as_mut().filter(|_| described.has_blobs()) {
+            live.read_whole();
+        }
         self.sequencer.describe(described);
         self.doubts.settle();
         // Readers hold queries and layouts of the old description.
@@ -382,7 +407,8 @@ impl ObjectCapture {
             .clone()
             .filter(|_| followable)
             .map(|settings| LiveSettings {
-                whole: settings.whole || self.settings.condition.is_some(),
+                // Of a changed blob an event says nothing: not even that it changed.
+                whole: settings.whole || self.settings.condition.is_some() || self.description().has_blobs(),
                 condition: self.settings.condition.clone(),
                 ..settings
             })
@@ -514,6 +540,7 @@ impl ObjectCapture {
         Batch {
             object,
             rows,
+            blobs: Blobs::default(),
             changes: sequenced.changes,
             details,
             notices: std::mem::take(&mut self.notices),
@@ -530,6 +557,7 @@ impl ObjectCapture {
         Batch {
             object: self.description().clone(),
             rows: crate::domain::Rows::new(layout),
+            blobs: Blobs::default(),
             changes: Vec::new(),
             details: Vec::new(),
             notices: std::mem::take(&mut self.notices),

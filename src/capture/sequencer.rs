@@ -134,11 +134,7 @@ impl Sequencer {
         let keys = self.keys(&rows, self.object.cursor, server_time)?;
         let mut out = Sequenced::new(rows);
         for (row, (id, stamp)) in out.rows.iter().zip(keys) {
-            if let Some(newest) = self.ledger.newest(&id)
-                && newest.stamp >= stamp
-                && !(newest.stamp == stamp && self.is_due_again(&newest))
-                // What did not fit a condition as it is now, and does: another condition is asked for since.
-                && !(newest.kind == Kind::Deleted && newest.hash == content_hash(&self.object, row))
+            if let Some(newest) = self.ledger.newest(&id).filter(|newest| self.is_loaded(newest, row, stamp))
             {
                 // Within one second nobody can tell which is younger; the polls up to the load's end read it again.
                 if newest.stamp > stamp {
@@ -212,8 +208,9 @@ impl Sequencer {
         Ok(out)
     }
 
-    /// Records of a page that [`Self::poll_page`] would publish: of these it must be known whether they fit the condition.
-    pub fn news(&self, rows: &Rows, reading: Reading) -> Result<Vec<RecordId>> {
+    /// Records of a page that [`Self::poll_page`] would publish, with their places: of these it must be known whether they fit
+    /// the condition.
+    pub fn news(&self, rows: &Rows, reading: Reading) -> Result<Vec<(usize, RecordId)>> {
         let Some(cursor) = self.object.cursor else { return Ok(Vec::new()) };
         let keys = self.keys(rows, Some(cursor), Stamp::default())?;
         let is_news = |(row, (id, stamp)): &(Row<'_>, (RecordId, Stamp))| {
@@ -221,7 +218,7 @@ impl Sequencer {
             let decision = self.decide(*row, id, *stamp, self.is_deleted(*row), hash, reading);
             matches!(decision, Decision::Publish(_))
         };
-        Ok(rows.iter().zip(keys).filter(is_news).map(|(_, (id, _))| id).collect())
+        Ok(rows.iter().zip(keys).filter(is_news).map(|(row, (id, _))| (row.index(), id)).collect())
     }
 
     /// A record does not fit the condition: a delete of its id goes out if it may have been published. `never`: it was
@@ -433,7 +430,7 @@ impl Sequencer {
     }
 
     /// Id and stamp of every row, before any is entered: of a page that does not read, nothing may count as published.
-    fn keys(
+    pub(super) fn keys(
         &self,
         rows: &Rows,
         cursor: Option<CursorField>,

@@ -22,7 +22,7 @@ macro_rules! pages {
 }
 
 pages! {
-    "api-disabled" "api-limit-reached" "bulk-job-failed" "bulk-job-gone" "bulk-refused" "commit-failed"
+    "api-disabled" "api-limit-reached" "blob-missing" "bulk-job-failed" "bulk-job-gone" "bulk-refused" "commit-failed"
     "config-invalid" "control-record-unreadable" "control-topic-changed" "deletions-lost"
     "differences-found" "event-unreadable" "events-limit-reached" "field-unknown" "internal"
     "kafka-misconfigured" "kafka-refused" "kafka-unavailable" "load-incomplete" "login-needed" "login-refused"

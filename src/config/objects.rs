@@ -185,7 +185,11 @@ fn values(section: &Section<'_>, base: ValueRules) -> ValueRules {
         .choice("compounds", &[("none", Some(Compounds::LeftOut)), ("record", Some(Compounds::Record))]);
     let blobs = section.choice(
         "blobs",
-        &[("none", Some(Blobs::LeftOut)), ("reference", Some(Blobs::Reference)), ("include", None)],
+        &[
+            ("none", Some(Blobs::LeftOut)),
+            ("reference", Some(Blobs::Reference)),
+            ("include", Some(Blobs::Include)),
+        ],
     );
     ValueRules {
         decimals: decimals.unwrap_or(base.decimals),

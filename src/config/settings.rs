@@ -390,6 +390,8 @@ pub enum Blobs {
     LeftOut,
     /// The path that the bytes can be fetched by.
     Reference,
+    /// The bytes, fetched by a call each.
+    Include,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

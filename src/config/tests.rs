@@ -176,10 +176,8 @@ fn what_a_later_version_brings_is_refused_by_name_and_never_ignored() {
         assert!(error.starts_with("crm.yaml:13:"), "{error}");
         assert!(error.contains("is not available in this version"), "{error}");
     }
-    for entry in ["schedule: '* * * * *'", "blobs: include"] {
-        let (error, _) = refused(&MINIMAL.replace("- Account", &format!("- {{ name: Account, {entry} }}")));
-        assert!(error.starts_with("crm.yaml:12:") && error.contains("not available"), "{error}");
-    }
+    let (error, _) = refused(&MINIMAL.replace("- Account", "- { name: Account, schedule: '* * * * *' }"));
+    assert!(error.starts_with("crm.yaml:12:") && error.contains("not available"), "{error}");
 }
 
 /// The file with this entry for an object.
@@ -341,18 +339,18 @@ fn rows_from_before_a_new_field_are_read_for_it_unless_somebody_says_otherwise()
 fn how_values_are_published_is_chosen_for_all_or_for_one_object() {
     let text = MINIMAL.replace(
         "- Account",
-        "- Account\n  - { name: Case, decimals: double, compounds: none, fields: { exclude: [Origin] } }",
+        "- Account\n  - { name: Case, decimals: double, compounds: none, blobs: include, fields: { exclude: [Origin] } }",
     );
     let text = format!("{text}defaults: {{ decimals: decimal, compounds: record, blobs: reference }}\n");
     let settings = load_text(&text).unwrap();
     let all =
         ValueRules { decimals: Decimals::Decimal, compounds: Compounds::Record, blobs: Blobs::Reference };
-    let one = ValueRules { blobs: Blobs::Reference, ..ValueRules::default() };
+    let one = ValueRules { blobs: Blobs::Include, ..ValueRules::default() };
     assert_eq!([0, 1].map(|index| settings.objects[index].fields.values), [all, one]);
     assert_eq!(settings.objects[1].fields.exclude, ["Origin"]);
-    let (error, hint) = refused(&format!("{MINIMAL}defaults: {{ blobs: include }}\n"));
-    assert!(error.contains("`defaults.blobs: include` is not available in this version"), "{error}");
-    assert!(hint.contains("`none`, `reference`"), "{hint}");
+    let (error, hint) = refused(&format!("{MINIMAL}defaults: {{ blobs: bytes }}\n"));
+    assert!(error.contains("`defaults.blobs"), "{error}");
+    assert!(hint.contains("`none`, `reference`, `include`"), "{hint}");
 }
 
 #[test]

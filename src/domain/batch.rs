@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Change, Detail, Notice, ObjectDescription, Rows, Source, Stamp};
+use super::{Blobs, Change, Detail, Notice, ObjectDescription, Rows, Source, Stamp};
 
 /// A record of the control topic: its key, and its value or a tombstone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ impl Only {
 pub struct Batch {
     pub object: Arc<ObjectDescription>,
     pub rows: Rows,
+    /// With `blobs: include`: what the paths in the rows lead to.
+    pub blobs: Blobs,
     pub changes: Vec<Change>,
     /// What single changes refer to.
     pub details: Vec<Detail>,

@@ -21,6 +21,7 @@ pub fn canonical<'c>(field: &Field, cell: &'c [u8]) -> Cow<'c, [u8]> {
         | FieldKind::Boolean
         | FieldKind::Date
         | FieldKind::Binary
+        | FieldKind::Blob
         | FieldKind::Compound
         | FieldKind::Hashed
         | FieldKind::Masked => None,

@@ -52,13 +52,14 @@ fn feed(hasher: &mut Xxh3, field: &Field, cell: &[u8]) {
         | FieldKind::Decimal
         | FieldKind::Date
         | FieldKind::Binary
+        | FieldKind::Blob
         | FieldKind::Compound
         | FieldKind::Hashed
         | FieldKind::Masked => None,
     };
     let text = match kind {
-        // The version of the API that it was asked for by is no content.
-        FieldKind::Binary => Cow::Borrowed(cell::path_behind_version(cell)),
+        // The version of the API that it was asked for by is no content. Other bytes move the record's stamp.
+        FieldKind::Binary | FieldKind::Blob => Cow::Borrowed(cell::path_behind_version(cell)),
         _ if field.is_any() => cell::any(cell),
         _ => Cow::Borrowed(cell),
     };

@@ -28,6 +28,8 @@ pub enum FieldKind {
     Time,
     /// base64: the path that its bytes can be fetched by; left out by default.
     Binary,
+    /// The same with `blobs: include`: cells hold the path, the batch holds the bytes.
+    Blob,
     /// address, location, complexvalue: never selected; their parts are fields of their own.
     Compound,
     /// Published as a keyed hash, whatever it is in Salesforce. Cells hold the value itself until they leave `capture`.
@@ -133,6 +135,16 @@ pub struct ObjectDescription {
 impl ObjectDescription {
     pub fn field_index(&self, name: &str) -> Option<usize> {
         self.fields.iter().position(|field| field.name.eq_ignore_ascii_case(name))
+    }
+
+    /// Fields whose bytes are published.
+    pub fn blobs(&self) -> impl Iterator<Item = usize> + '_ {
+        let fields = self.fields.iter().enumerate();
+        fields.filter(|(_, field)| field.kind == FieldKind::Blob).map(|(index, _)| index)
+    }
+
+    pub fn has_blobs(&self) -> bool {
+        self.blobs().next().is_some()
     }
 
     pub fn cursor_field(&self) -> Option<&Field> {

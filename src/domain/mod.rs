@@ -4,6 +4,7 @@
 //! published. [`position`] and [`ledger`]: what a restart goes on from. [`stamp`], [`sequence`]: time and order.
 
 pub mod batch;
+pub mod blobs;
 pub mod canonical;
 pub mod cell;
 pub mod change;
@@ -24,6 +25,7 @@ pub mod sequence;
 pub mod stamp;
 
 pub use batch::{Batch, ControlRecord, Only};
+pub use blobs::Blobs;
 pub use change::{Change, Detail, Operation, Source};
 pub use compound::{Compound, CompoundShape};
 pub use decimal::Decimal;

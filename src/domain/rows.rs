@@ -105,6 +105,16 @@ impl Rows {
         self.push((0..layout.column_count).map(|at| if at == column { cell } else { &[] }))
     }
 
+    /// The rows before `index`, and those from there on.
+    pub fn cut(mut self, index: usize) -> (Self, Self) {
+        let cells = index.saturating_mul(self.layout.column_count).min(self.ends.len());
+        let bytes = cells.checked_sub(1).and_then(|last| self.ends.get(last)).copied().unwrap_or(0);
+        let ends = self.ends.split_off(cells).into_iter().map(|end| end - bytes).collect();
+        let data = self.data.split_off(bytes as usize);
+        let rest = Self { layout: Arc::clone(&self.layout), data, ends };
+        (self, rest)
+    }
+
     /// The same rows with other cells in these fields: `replace` writes what stands for a value. Null stays null.
     pub fn replaced(
         &self,
@@ -221,6 +231,30 @@ mod tests {
         assert_eq!(cells(1), [Some(b"b".as_slice()), None, Some(b"")]);
         // A column that nobody asked for is nobody's to hide, and nobody can read it.
         assert_eq!(hidden.data, b"****secreta?b");
+    }
+
+    #[test]
+    fn rows_are_cut_between_two_of_them() {
+        let three = || {
+            let mut rows = Rows::new(RowLayout::complete(2));
+            for row in [["a", "1"], ["bb", ""], ["", "333"]] {
+                rows.push(row.map(str::as_bytes)).unwrap();
+            }
+            rows
+        };
+        let cells = |rows: &Rows| -> Vec<String> {
+            rows.iter()
+                .flat_map(|row| {
+                    [0, 1].map(|field| String::from_utf8(row.cell(field).unwrap().to_vec()).unwrap())
+                })
+                .collect()
+        };
+        let all = cells(&three());
+        for index in 0..=5 {
+            let (first, rest) = three().cut(index);
+            assert_eq!((first.len(), rest.len()), (index.min(3), 3 - index.min(3)));
+            assert_eq!([cells(&first), cells(&rest)].concat(), all, "cut at {index}");
+        }
     }
 
     #[test]

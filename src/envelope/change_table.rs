@@ -5,11 +5,13 @@
 //! over the wire, without a value in between. A cell that does not fit its type is an error of that record. A compound is
 //! put together from the cells of its parts; one that is carried in part only is not carried.
 
-use std::fmt;
+mod blob;
+
 use std::sync::Arc;
 
 use super::avro::{self, NULL, PRESENT};
 use super::mask::Mask;
+use super::unfit::Unfit;
 use crate::config::KeyFormat;
 use crate::domain::{
     Batch, Change, Compound, FieldKind, FieldSet, ObjectDescription, Operation, Row, RowLayout, cell,
@@ -21,20 +23,6 @@ use crate::schema::SchemaLineage;
 pub struct SchemaIds {
     pub key: u32,
     pub value: u32,
-}
-
-/// A value that its field's type cannot hold. It names the field, never the value.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Unfit {
-    pub object: Arc<str>,
-    pub field: String,
-    pub salesforce_type: String,
-}
-
-impl fmt::Display for Unfit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "object {}: field {} holds what is no {}", self.object, self.field, self.salesforce_type)
-    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -124,6 +112,7 @@ impl Encoder {
         };
         self.steps.iter().try_for_each(|step| match self.compound(step) {
             Some(compound) => self.record(compound, row, &carries, out),
+            None if step.kind == FieldKind::Blob => self.blob(step, batch, row, &carries, out),
             None => self.field(*step, row, out),
         })
     }
@@ -233,6 +222,7 @@ impl Encoder {
         match step.kind {
             FieldKind::Text
             | FieldKind::Binary
+            | FieldKind::Blob
             | FieldKind::Compound
             | FieldKind::Hashed
             | FieldKind::Masked => match step.any {

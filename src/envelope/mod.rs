@@ -7,6 +7,8 @@ mod avro;
 mod change_table;
 mod mask;
 mod platform_event;
+mod unfit;
 
-pub use change_table::{Encoder, SchemaIds, Unfit};
+pub use change_table::{Encoder, SchemaIds};
 pub use platform_event::{event_key, event_value};
+pub use unfit::Unfit;

@@ -59,6 +59,7 @@ pub enum Kind {
     CommitFailed,
     RecordTooLarge,
     ValueUnfit,
+    BlobMissing,
     DifferencesFound,
     Internal,
 }
@@ -118,6 +119,7 @@ impl Kind {
         Self::CommitFailed,
         Self::RecordTooLarge,
         Self::ValueUnfit,
+        Self::BlobMissing,
         Self::DifferencesFound,
         Self::Internal,
     ];
@@ -177,6 +179,7 @@ impl Kind {
             Self::CommitFailed => "commit-failed",
             Self::RecordTooLarge => "record-too-large",
             Self::ValueUnfit => "value-unfit",
+            Self::BlobMissing => "blob-missing",
             Self::DifferencesFound => "differences-found",
             Self::Internal => "internal",
         }
@@ -311,6 +314,9 @@ impl Kind {
             }
             Self::ValueUnfit => {
                 "see the record in the dead-letter topic; the field's Salesforce type and value disagree"
+            }
+            Self::BlobMissing => {
+                "open the file in Salesforce: what it shows there can be saved again, and comes with that change"
             }
             Self::DifferencesFound => {
                 "see the report; `sf2kafka explain differences-found` says what to look at"

@@ -71,7 +71,7 @@ impl Kind {
             Self::BulkRefused => Reaction::UseRest,
             Self::BulkJobGone | Self::LoadIncomplete | Self::DeletionsLost => Reaction::Reload,
             Self::ReplayIdExpired | Self::EventUnreadable => Reaction::Refetch,
-            Self::RecordTooLarge | Self::ValueUnfit => Reaction::DeadLetter,
+            Self::RecordTooLarge | Self::ValueUnfit | Self::BlobMissing => Reaction::DeadLetter,
             Self::ObjectUnknown
             | Self::ObjectForbidden
             | Self::ObjectUnsupported

@@ -11,7 +11,8 @@ use apache_avro::types::Value;
 
 use crate::config::{KeyFormat, OutputSettings};
 use crate::domain::{
-    Batch, Change, ChangeSequence, Field, FieldKind, ObjectDescription, Operation, Row, Rows, Source, Stamp,
+    Batch, Blobs, Change, ChangeSequence, Field, FieldKind, ObjectDescription, Operation, Row, Rows, Source,
+    Stamp,
 };
 use crate::envelope::{Encoder, SchemaIds};
 use crate::schema::{SchemaLineage, avro};
@@ -63,6 +64,7 @@ impl Road {
             object: Arc::clone(&self.object),
             rows,
             changes: Vec::new(),
+            blobs: Blobs::default(),
             details: Vec::new(),
             source: Source::Load,
             load_id: Some("load".into()),

@@ -55,6 +55,7 @@ impl Written {
             object: object.clone(),
             changes: (0..u32::try_from(rows.len()).unwrap()).map(change).collect(),
             rows,
+            blobs: crate::domain::Blobs::default(),
             details: Vec::new(),
             notices: Vec::new(),
             source: Source::Load,

@@ -268,6 +268,10 @@ impl<P: Publisher> Shard<P> {
                 if batch.only.as_ref().is_some_and(|only| only.leaves_out(&output.topic, change)) {
                     continue;
                 }
+                if let Some(refusal) = batch.blobs.refusal(change.row) {
+                    open.bytes += self.dead_letter(batch, change, &output.topic, refusal)?;
+                    continue;
+                }
                 self.key.clear();
                 self.value.clear();
                 let encoded = output

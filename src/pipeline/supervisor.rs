@@ -276,6 +276,7 @@ fn object_task(
     stop: &CancellationToken,
 ) -> Result<ObjectTask> {
     let stored = Stored::of(&object.name, records);
+    let largest_record = publish::largest_record(&context.settings)?;
     let status = context.board.object(&object.name);
     let factory =
         EncoderFactory::restore(&context.settings, &context.registry, object, stored.schema.as_deref())
@@ -299,6 +300,7 @@ fn object_task(
                 hash_key: context.settings.hash_key.clone(),
                 condition: object.settings.condition.clone(),
                 estimate: object.estimate,
+                largest_record,
                 loads: context.loads.clone(),
                 live: object.live.then(|| LiveSettings {
                     whole: object.settings.after == After::Full,

@@ -73,6 +73,7 @@ async fn an_object_that_only_a_glob_asks_for_and_that_nobody_can_read_whole_is_l
             hash_key: None,
             condition: None,
             estimate: None,
+            largest_record: 1_000_000,
             loads: Arc::new(Semaphore::new(1)),
             until: Some(Stamp::default()),
             live: None,

@@ -98,7 +98,7 @@ mod tests {
 
     use super::*;
     use crate::domain::{
-        ChangeSequence, Field, FieldKind, ObjectDescription, Operation, RowLayout, Rows, Source, Stamp,
+        Blobs, ChangeSequence, Field, FieldKind, ObjectDescription, Operation, RowLayout, Rows, Source, Stamp,
     };
     use crate::error::Kind;
 
@@ -139,6 +139,7 @@ mod tests {
             object: Arc::new(object),
             rows,
             changes: Vec::new(),
+            blobs: Blobs::default(),
             details: Vec::new(),
             notices: Vec::new(),
             source: Source::Poll,

@@ -25,7 +25,7 @@ pub use control::{ControlRecordAt, read_control};
 pub use kafka::{Role, client_config};
 pub use letter::{Letter, dead_letter, event_dead_letter};
 pub use membership::{GroupHandle, Membership, ShardEvent};
-pub use producer::ShardProducer;
+pub use producer::{ShardProducer, largest_record};
 pub use topics::TopicAdmin;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use turns::turns_heard;

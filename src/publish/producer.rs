@@ -45,6 +45,12 @@ const ABORT: Duration = Duration::from_secs(10);
 /// What a record's batch takes on the wire besides its key and value, generously: the broker measures batches.
 const FRAME_BYTES: usize = 512;
 
+/// Bytes of key and value that a record can have.
+pub fn largest_record(settings: &Settings) -> Result<usize> {
+    let config = client_config(settings, &Role::Producer { shard: 0 })?;
+    Ok(largest_batch(&config).saturating_sub(FRAME_BYTES))
+}
+
 struct Deliveries {
     first_failure: Arc<Mutex<Option<KafkaError>>>,
     /// Where the client library's numbers go, and under which name.

@@ -4,7 +4,7 @@
 //! [`ObjectDescription`] that queries, schemas and encoders go by. Fields keep the order of the object's first
 //! schema; Salesforce's own order is not stable. What cannot be captured says why. A type nobody knows is text.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::error::{Error, Kind, Result};
 
 use super::fault::{Area, Fault};
 use super::transport::Call;
-use super::{Client, Copying, Purpose, discover, restrictions};
+use super::{Client, Copying, Purpose, discover, restrictions, text_types};
 
 /// One object of describeGlobal.
 #[derive(Clone, Debug, Deserialize)]
@@ -189,6 +189,7 @@ impl Describe {
                 );
             }
         }
+        self.check_hashes(rules)?;
         let cursor_name = self.cursor_name();
         let wanted = |field: &&DescribedField| {
             !field.deprecated_and_hidden && self.is_wanted(field, rules, cursor_name)
@@ -227,6 +228,21 @@ impl Describe {
             fields,
             compounds,
         })
+    }
+
+    /// Hashes are taken of cells, and the cell of a blob is a path: it says nothing of the bytes.
+    fn check_hashes(&self, rules: &FieldRules) -> Result<()> {
+        let is_hashed = |field: &&DescribedField| {
+            FieldKind::of(&field.kind) == FieldKind::Binary && self.rule(field, rules) == Some(Rule::Hash)
+        };
+        match self.object.fields.iter().find(is_hashed).filter(|_| rules.values.blobs == Blobs::Include) {
+            None => Ok(()),
+            Some(field) => {
+                let what = format!("field {} of object {} is binary", field.name, self.object.summary.name);
+                let what = format!("{what}: with `blobs: include` it cannot be hashed");
+                Err(Error::new(Kind::ObjectMisconfigured, what).hint("mask the field, or leave it out"))
+            }
+        }
     }
 
     /// The field that holds a part of a compound: by its name, or by the compound that the describe says it belongs to.
@@ -335,15 +351,17 @@ impl DescribedField {
         let exact = self.decimal_shape().filter(|_| values.decimals == Decimals::Decimal);
         Some(match FieldKind::of(&self.kind) {
             FieldKind::Compound => return None,
-            FieldKind::Binary if values.blobs == Blobs::LeftOut => return None,
+            FieldKind::Binary => match values.blobs {
+                Blobs::LeftOut => return None,
+                Blobs::Reference => self.as_kind(FieldKind::Binary, (0, 0)),
+                Blobs::Include => self.as_kind(FieldKind::Blob, (0, 0)),
+            },
             FieldKind::Double => match exact {
                 Some(shape) => self.as_kind(FieldKind::Decimal, shape),
                 None => self.as_kind(FieldKind::Double, (self.precision, self.scale)),
             },
             FieldKind::Text => {
-                if !is_known_text(&self.kind) {
-                    warn_of_type(object, &self.name, &self.kind);
-                }
+                text_types::warn_of_unknown(object, &self.name, &self.kind);
                 self.as_kind(FieldKind::Text, (0, 0))
             }
             // A multipicklist's precision is its number of visible lines.
@@ -376,40 +394,6 @@ impl DescribedField {
     }
 }
 
-/// Types of `rest.md` 2.5 whose values are text.
-fn is_known_text(salesforce_type: &str) -> bool {
-    matches!(
-        salesforce_type,
-        "id" | "reference"
-            | "string"
-            | "textarea"
-            | "picklist"
-            | "multipicklist"
-            | "combobox"
-            | "phone"
-            | "email"
-            | "url"
-            | "encryptedstring"
-            | "datacategorygroupreference"
-            | "anyType"
-            | "json"
-    )
-}
-
-/// Once for each field of the process: objects are described again and again.
-fn warn_of_type(object: &str, field: &str, salesforce_type: &str) {
-    static TOLD: Mutex<BTreeSet<(String, String)>> = Mutex::new(BTreeSet::new());
-    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
-    if told.insert((object.to_owned(), field.to_owned())) {
-        tracing::warn!(
-            object,
-            field,
-            r#type = salesforce_type,
-            "a type that is not known here is published as text"
-        );
-    }
-}
-
 fn revision(fields: &[Field], compounds: &[Compound]) -> u64 {
     let mut hash = xxhash_rust::xxh3::Xxh3::new();
     for field in fields.iter().chain(compounds.iter().map(|compound| &compound.field)) {
@@ -424,6 +408,7 @@ fn revision(fields: &[Field], compounds: &[Compound]) -> u64 {
             }
             FieldKind::Hashed => hash.update(b"\0hashed"),
             FieldKind::Masked => hash.update(b"\0masked"),
+            FieldKind::Blob => hash.update(b"\0bytes"),
             _ => {}
         }
         hash.update(b"\n");
@@ -891,6 +876,17 @@ mod tests {
         let rules = values(Decimals::Double, Compounds::LeftOut, Blobs::Reference);
         let object = describe.compile(&rules, &[]).unwrap();
         assert_eq!((names(&object), object.bulk), (vec!["Id", "Body", "Name"], false));
+        let mut rules = values(Decimals::Double, Compounds::LeftOut, Blobs::Include);
+        let included = describe.compile(&rules, &[]).unwrap();
+        assert_eq!((included.blobs().collect::<Vec<_>>(), included.bulk), (vec![1], false));
+        assert_ne!(included.revision, object.revision, "bytes are no text");
+        // Of its path a hash would say nothing, and a mask needs no bytes.
+        rules.hash = vec!["body".to_owned()];
+        let error = describe.compile(&rules, &[]).unwrap_err();
+        assert_eq!(error.kind(), Kind::ObjectMisconfigured);
+        assert!(error.to_string().contains("field Body of object Document is binary"), "{error}");
+        (rules.mask, rules.hash) = (rules.hash, Vec::new());
+        assert!(!describe.compile(&rules, &[]).unwrap().has_blobs());
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub(super) enum Area {
     /// A later page of a query: its locator belongs to the session that made it.
     MoreQuery,
     Retrieve,
+    /// The bytes of one field.
+    Blob,
     Deleted,
     BulkCreate,
     BulkJob,
@@ -358,6 +360,7 @@ fn by_status(area: Area, status: StatusCode) -> (Kind, Cure) {
             Area::MoreQuery => (Kind::QueryLocatorGone, Cure::None),
             Area::BulkCreate => (Kind::BulkRefused, Cure::None),
             Area::Versions => (Kind::ReplyUnreadable, Cure::None),
+            Area::Blob => (Kind::BlobMissing, Cure::None),
             _ => (Kind::ObjectUnknown, Cure::None),
         },
         410 => (Kind::ConfigInvalid, Cure::None),

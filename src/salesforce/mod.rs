@@ -6,6 +6,7 @@
 //! (`fault`): what can be waited for is waited for here, bounded by the client's [`Pace`].
 
 mod allowance;
+pub mod blob;
 pub mod bulk;
 pub mod client;
 mod clock;
@@ -36,9 +37,11 @@ pub mod soql;
 pub mod survey;
 #[cfg(test)]
 mod tests;
+mod text_types;
 mod transport;
 
 pub use allowance::{Allowance, BUDGET_KEY, BudgetAccount};
+pub use blob::Blob;
 pub use client::{Calls, Client, Pace, Purpose, install_tls};
 pub use company::Seat;
 pub use copying::{Copying, Parents, Part, hides_deletions};

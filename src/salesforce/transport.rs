@@ -190,6 +190,38 @@ impl Client {
         }
     }
 
+    /// The same of a body that is no longer than `most`; none if it is, and then it is not read to its end. Whether it is a
+    /// web page is left to `parse`.
+    pub(super) async fn fetch_at_most<T>(
+        &self,
+        call: &Call,
+        most: usize,
+        parse: impl Fn(Reply) -> Result<T, Fault>,
+    ) -> Result<Option<T>> {
+        let mut efforts = Efforts::new(self.pace());
+        loop {
+            let session = self.sessions().current();
+            let reply = self.ask_at_most(call, &session, most).await;
+            match reply.and_then(|reply| reply.map(&parse).transpose()) {
+                Ok(value) => {
+                    efforts.answered();
+                    return Ok(value);
+                }
+                Err(fault) => self.cure(call, &session, fault, &mut efforts).await?,
+            }
+        }
+    }
+
+    async fn ask_at_most(&self, call: &Call, session: &Session, most: usize) -> Result<Option<Reply>, Fault> {
+        let _permit = self.admit(call).await?;
+        let Opened { status, headers, body } = self.ask(call, session).await?;
+        if body.content_length().is_some_and(|length| length > most as u64) {
+            return Ok(None);
+        }
+        let body = read_at_most(body, self.pace().idle_timeout, most).await?;
+        Ok(body.map(|body| Reply { status, headers, body }))
+    }
+
     /// An answer as soon as its headers are there. The permit ends with the headers: who holds one page while
     /// asking for the next must not wait for itself.
     pub(super) async fn open(&self, call: &Call) -> Result<Opened> {
@@ -365,20 +397,35 @@ pub(super) async fn next_piece(body: &mut Response, idle: Duration) -> Result<Op
     }
 }
 
-pub(super) async fn read_whole(mut body: Response, idle: Duration, largest: usize) -> Result<Bytes, Fault> {
-    let Some(first) = next_piece(&mut body, idle).await? else { return Ok(Bytes::new()) };
-    let Some(second) = next_piece(&mut body, idle).await? else { return Ok(first) };
-    let mut whole = BytesMut::with_capacity((first.len() + second.len()) * 2);
-    whole.extend_from_slice(&first);
-    whole.extend_from_slice(&second);
-    while let Some(piece) = next_piece(&mut body, idle).await? {
-        if whole.len() + piece.len() > largest {
-            let message = format!("the answer is larger than {} MiB", largest >> 20);
-            return Err(Fault::new(Kind::ReplyUnreadable, Cure::None, message));
+pub(super) async fn read_whole(body: Response, idle: Duration, largest: usize) -> Result<Bytes, Fault> {
+    read_at_most(body, idle, largest).await?.ok_or_else(|| {
+        let message = format!("the answer is larger than {} MiB", largest >> 20);
+        Fault::new(Kind::ReplyUnreadable, Cure::None, message)
+    })
+}
+
+/// None: it is larger, and the rest of it is left.
+async fn read_at_most(mut body: Response, idle: Duration, most: usize) -> Result<Option<Bytes>, Fault> {
+    let Some(first) = next_piece(&mut body, idle).await? else { return Ok(Some(Bytes::new())) };
+    let Some(second) = next_piece(&mut body, idle).await? else {
+        return Ok((first.len() <= most).then_some(first));
+    };
+    let mut whole = BytesMut::with_capacity(((first.len() + second.len()) * 2).min(most));
+    let mut piece = first;
+    let mut next = Some(second);
+    loop {
+        if whole.len() + piece.len() > most {
+            return Ok(None);
         }
         whole.extend_from_slice(&piece);
+        match next.take() {
+            Some(second) => piece = second,
+            None => match next_piece(&mut body, idle).await? {
+                Some(further) => piece = further,
+                None => return Ok(Some(whole.freeze())),
+            },
+        }
     }
-    Ok(whole.freeze())
 }
 
 #[cfg(test)]

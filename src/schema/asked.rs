@@ -102,6 +102,7 @@ fn values(rules: ValueRules) -> Keys {
     let blobs = match rules.blobs {
         Blobs::LeftOut => "",
         Blobs::Reference => "reference",
+        Blobs::Include => "include",
     };
     keys(
         [("decimals", decimals), ("compounds", compounds), ("blobs", blobs)]

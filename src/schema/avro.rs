@@ -201,6 +201,7 @@ impl Types {
     fn of(&mut self, field: &Field) -> Value {
         match field.kind {
             FieldKind::Text | FieldKind::Binary | FieldKind::Hashed | FieldKind::Masked => json!("string"),
+            FieldKind::Blob => json!("bytes"),
             FieldKind::Boolean => json!("boolean"),
             FieldKind::Int => json!("int"),
             FieldKind::Long => json!("long"),

@@ -248,7 +248,8 @@ impl Board {
 mod tests {
     use super::*;
     use crate::domain::{
-        Batch, Change, ChangeSequence, ObjectDescription, Operation, Position, RowLayout, Rows, Source, State,
+        Batch, Blobs, Change, ChangeSequence, ObjectDescription, Operation, Position, RowLayout, Rows,
+        Source, State,
     };
     use crate::error::Kind;
     use crate::status::Phase;
@@ -291,6 +292,7 @@ mod tests {
             object: Arc::new(object),
             rows: Rows::new(RowLayout::complete(0)),
             changes: vec![change; changes],
+            blobs: Blobs::default(),
             details: Vec::new(),
             notices: Vec::new(),
             source: Source::Poll,

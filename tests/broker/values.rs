@@ -163,6 +163,7 @@ fn encoded(encoder: &Encoder, object: &Arc<ObjectDescription>, rows: Rows) -> Ve
             timestamp: at,
             detail: None,
         }],
+        blobs: sf2kafka::domain::Blobs::default(),
         details: Vec::new(),
         notices: Vec::new(),
         source: Source::Load,

@@ -16,8 +16,8 @@ use sf2kafka::config::{KeyFormat, OutputSettings};
 use sf2kafka::domain::compound::part_field_name;
 use sf2kafka::domain::name::target_object;
 use sf2kafka::domain::{
-    Batch, Change, ChangeSequence, Compound, CompoundShape, CursorField, Field, FieldKind, ObjectDescription,
-    Operation, RowLayout, Rows, Source, Stamp,
+    Batch, Blobs, Change, ChangeSequence, Compound, CompoundShape, CursorField, Field, FieldKind,
+    ObjectDescription, Operation, RowLayout, Rows, Source, Stamp,
 };
 use sf2kafka::envelope::{Encoder, SchemaIds};
 use sf2kafka::schema::{SchemaLineage, avro};
@@ -26,6 +26,10 @@ use sf2kafka::schema::{SchemaLineage, avro};
 const INVOICE: &str = "Invoice__c";
 /// The same object as with `decimals: decimal`, `compounds: record` and `blobs: reference`.
 const DEPOT: &str = "Depot__c";
+/// First with `blobs: reference`, later with `blobs: include`.
+const LEAFLET: &str = "Leaflet__c";
+/// What the path of a blob leads to.
+const BYTES: &[u8] = b"%PDF-1.7\n\x00\xff";
 
 fn folder(object: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/golden").join(target_object(object))
@@ -112,10 +116,15 @@ impl Version {
         let at = Stamp::parse(b"2026-05-19T08:30:07.120Z").unwrap();
         let sequence = ChangeSequence::default().next(at);
         let at_load = source == Source::Load;
+        let mut blobs = Blobs::default();
+        for field in self.object.blobs().filter(|field| rows.row(0).unwrap().value(*field).is_some()) {
+            blobs.put(0, field, BYTES.into());
+        }
         Batch {
             object: self.object.clone(),
             rows,
             changes: vec![Change { row: 0, operation, sequence, timestamp: at, detail: None }],
+            blobs,
             details: Vec::new(),
             notices: Vec::new(),
             source,
@@ -170,6 +179,7 @@ fn json_of(value: Value) -> Json {
         Value::Long(number) | Value::TimestampMillis(number) => json!(number),
         Value::Double(number) => json!(number),
         Value::String(text) => json!(text),
+        Value::Bytes(bytes) => json!(hex(&bytes)),
         // The unscaled number.
         Value::Decimal(number) => json!(hex(&Vec::<u8>::try_from(&number).unwrap())),
         Value::Record(fields) => {
@@ -299,4 +309,29 @@ fn decimals_compounds_and_blob_references_are_what_consumers_were_given() {
         later.record(Operation::Update, Source::Poll, &DEPOT_LATER).0,
     ];
     golden(DEPOT, "records.json", &json!(records));
+}
+
+const LEAFLET_FULL: [(&str, &str); 4] = [
+    ID,
+    ("Body__c", "/services/data/v65.0/sobjects/Leaflet__c/a015g00000AbCdEAAV/Body__c"),
+    ("Name", "Opening hours"),
+    ("SystemModstamp", "2026-05-19T08:30:07.000+0000"),
+];
+
+#[test]
+fn the_bytes_of_blobs_are_what_consumers_were_given() {
+    let [first, later] = versions(LEAFLET);
+    let records = [
+        first.record(Operation::Refresh, Source::Load, &LEAFLET_FULL).0,
+        later.record(Operation::Refresh, Source::Load, &LEAFLET_FULL).0,
+        later.record(Operation::Update, Source::Poll, &[ID, ("Name", "No body")]).0,
+        later.record(Operation::Delete, Source::Poll, &[ID]).0,
+    ];
+    golden(LEAFLET, "records.json", &json!(records));
+    let read = &records[1]["value"];
+    assert_eq!(
+        (&read["Body__c"], &read["Body__c_2"]),
+        (&Json::Null, &json!(hex(BYTES))),
+        "bytes are no text"
+    );
 }

@@ -328,13 +328,25 @@ def truth_rows(url):
                 yield json.loads(line)
 
 
+def truth_of(given, source, kind, url):
+    """A field of a row of the truth; of one that is published as bytes, what its path leads to."""
+    value = given.get(source)
+    if kind != "bytes" or value is None:
+        return canonical_truth(value, kind)
+    control, place = url.rsplit("/truth/", 1)[0], value.split("/sobjects/", 1)[1]
+    with urllib.request.urlopen(f"{control}/blob/{place}", timeout=SILENCE_SECONDS) as response:
+        return response.read().hex()
+
+
 def compare(topic, judge, url, sources, configured):
     """Folded topic against truth, by digest; then the rows that differ once more, field by field. `sources`: the org's
     names of fields that are called something else in the topic."""
 
     def cell(given, name, kind):
-        value = given.get(sources.get(name, name))
-        return configured.shown(name, value) if configured.hides(name) else canonical_truth(value, kind)
+        source = sources.get(name, name)
+        if configured.hides(name):
+            return configured.shown(name, given.get(source))
+        return truth_of(given, source, kind, url)
 
     kinds = {name: kind for name, kind in topic.newest_fields().items() if name not in judge.left_out}
     known = {sources.get(name, name) for name in kinds}

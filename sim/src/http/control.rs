@@ -91,6 +91,7 @@ pub(crate) async fn answer(server: &Arc<Server>, call: &Call) -> Response {
             Answer::json(&json!({}))
         }
         ("GET", ["truth", object]) => truth(server, object),
+        ("GET", ["blob", object, id, field]) => super::blob::truth(server, object, id, field),
         ("GET", ["deleted", object]) => match server.org.deleted_ids(object) {
             Ok(ids) => Answer::json(&json!(ids.iter().map(|id| id.as_str().to_owned()).collect::<Vec<_>>())),
             Err(error) => refused(&error.to_string()),

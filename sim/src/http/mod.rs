@@ -4,6 +4,7 @@
 //! Comes in: HTTP from any client. Goes out: what Salesforce would answer (rest.md), or a fault that was asked for. It
 //! listens on loopback only. [`control`] is ours; everything else is held to the reference, not to a client.
 
+mod blob;
 mod bulk;
 mod control;
 mod fault;

@@ -149,3 +149,8 @@ pub(crate) fn not_found() -> Answer {
     Answer::json(&json!([{"errorCode": "NOT_FOUND", "message": "The requested resource does not exist"}]))
         .status(StatusCode::NOT_FOUND)
 }
+
+pub(crate) fn entity_is_deleted() -> Answer {
+    Answer::json(&json!([{"message": "entity is deleted", "errorCode": "ENTITY_IS_DELETED", "fields": []}]))
+        .status(StatusCode::NOT_FOUND)
+}

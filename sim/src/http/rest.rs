@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::fault::Change;
 use super::reply::{self, Answer};
-use super::{Call, Reply, Server, bulk, lock, query, tooling};
+use super::{Call, Reply, Server, blob, bulk, lock, query, tooling};
 use crate::catalog::{FieldDef, FieldType, ObjectDef};
 use crate::org::calendar::{parse_datetime, rest_datetime};
 use crate::org::{Id, OrgError, ReplicationError, Value};
@@ -208,6 +208,7 @@ fn sobject(server: &Server, call: &Call, version: &str, object: &Arc<ObjectDef>,
             replication(server, call, object, rest == ["updated"])
         }
         [id] => one_record(server, call, version, object, id),
+        [id, field] => blob::answer(server, object, id, field),
         _ => reply::not_found(),
     }
 }
@@ -222,10 +223,7 @@ fn one_record(server: &Server, call: &Call, version: &str, object: &Arc<ObjectDe
     };
     let snapshot = server.org.snapshot();
     match snapshot.row(&object.name, id, true) {
-        Ok(Some(row)) if row.is_deleted() => Answer::json(
-            &json!([{"message": "entity is deleted", "errorCode": "ENTITY_IS_DELETED", "fields": []}]),
-        )
-        .status(StatusCode::NOT_FOUND),
+        Ok(Some(row)) if row.is_deleted() => reply::entity_is_deleted(),
         Ok(Some(row)) => {
             let wanted: Option<Vec<&str>> =
                 call.parameter("fields").map(|fields| fields.split(',').map(str::trim).collect());
@@ -426,6 +424,9 @@ async fn subrequest(
     };
     let segments: Vec<&str> = path.iter().map(String::as_str).collect();
     let reply = match segments.as_slice() {
+        ["services", "data", _, "sobjects", object, _, field] if blob::is_one(server, object, field) => {
+            blob::refused_in_composite()
+        }
         ["services", "data", version, rest @ ..] => match check_version(version) {
             Ok(version) => {
                 let (server, rest, version) =

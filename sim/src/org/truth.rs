@@ -130,6 +130,17 @@ impl Org {
         Ok(TruthRows { scan: self.snapshot().scan(object, range)? })
     }
 
+    /// The bytes behind a live record's base64 field, as of now.
+    pub fn truth_blob(
+        self: &Arc<Self>,
+        object: &str,
+        id: Id,
+        field: &str,
+    ) -> Result<Option<Vec<u8>>, OrgError> {
+        let row = self.snapshot().row(object, id, true)?.filter(|row| !row.is_deleted());
+        Ok(row.and_then(|row| row.blob(row.object().field(field)?.0)))
+    }
+
     /// Ids of records that are not there any more, in order: deleted, purged, or past the recycle bin.
     pub fn deleted_ids(&self, object: &str) -> Result<Vec<Id>, OrgError> {
         self.settle();

@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::io::Write as _;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Number, Value as Json};
 
 use super::calendar;
@@ -231,6 +233,10 @@ impl Value {
                 Json::String(text) => Value::text(text.clone()),
                 other => Value::Json(Box::new(other.clone())),
             },
+            (FieldType::Base64, Json::String(text)) => {
+                STANDARD.decode(text).map_err(|_| wrong())?;
+                Value::text(text.clone())
+            }
             (field_type, Json::String(text))
                 if field_type.is_textual() || *field_type == FieldType::AnyType =>
             {

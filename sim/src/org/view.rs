@@ -230,6 +230,11 @@ impl Row {
         }
     }
 
+    /// The bytes behind a base64 field; none if it is null or no such field.
+    pub fn blob(&self, field: usize) -> Option<Vec<u8>> {
+        self.view.plans.get(self.object)?.blob(self, field)
+    }
+
     /// The value of a visible field by its name in any case.
     pub fn get_by_name(&self, name: &str) -> Option<Value> {
         let (index, _) = self.object().field(name)?;

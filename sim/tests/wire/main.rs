@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at what should not be")]
 
 mod authorize;
+mod blobs;
 mod bulk;
 mod client;
 mod control;

@@ -12,7 +12,7 @@ use super::{Follow, Held, MOST_FAILED_JOBS, ObjectCapture, REST_LOAD_ROWS, Step,
 use crate::capture::forecast::{Following, Outlook};
 use crate::capture::live::Live;
 use crate::capture::load::{LoadReader, live_rows};
-use crate::domain::{Batch, Capture, LoadPosition, Source, State};
+use crate::domain::{Batch, Capture, LoadPosition, Source, Stamp, State};
 use crate::error::Kind;
 use crate::salesforce::bulk::{self, Job};
 use crate::salesforce::{Client, Pace, Purpose};
@@ -59,16 +59,18 @@ impl ObjectCapture {
                 None => self.begin_load().await.map(Some),
             };
         }
+        let at_once = self.at_once();
         let Some(load) = &self.position.load else { return Ok(None) };
         let client = self.load_client();
         let reader = self.reader.get_or_insert_with(|| {
             let object = self.sequencer.object().clone();
             let condition = self.settings.condition.clone();
-            LoadReader::start(client, object, load.clone(), self.settings.loads.clone(), condition)
+            LoadReader::start(client, object, load.clone(), self.settings.loads.clone(), condition, at_once)
         });
         let retry = self.live.as_ref().and_then(Live::retry_at).filter(|at| *at > Instant::now());
-        let poll_due = async {
-            match [next_poll, retry].into_iter().flatten().min() {
+        let next = [next_poll, retry].into_iter().flatten().min();
+        let poll_due = || async move {
+            match next {
                 Some(at) => tokio::time::sleep_until(at).await,
                 None => std::future::pending().await,
             }
@@ -79,7 +81,7 @@ impl ObjectCapture {
             None => tokio::select! {
                 biased;
                 heard = stream::hear(self.live.as_mut(), &object) => return self.heard(heard).map(|()| None),
-                () = poll_due => return Ok(None),
+                () = poll_due() => return Ok(None),
                 page = reader.next() => page.map(Held::new),
             },
         };
@@ -94,7 +96,7 @@ impl ObjectCapture {
         // A load that began anew can be ahead of the polls: they go on from where they are, not from its start.
         if self.sequencer.beyond > 0 || self.live.as_ref().is_some_and(|live| !live.is_whole()) {
             let unclear = match self.sequencer.unclear(&held.page.rows, &held.reread, None) {
-                Ok(unclear) => unclear,
+                Ok(unclear) => self.some_of(unclear),
                 Err(error) => return Err(self.load_failed(error)),
             };
             if !unclear.is_empty() {
@@ -104,13 +106,15 @@ impl ObjectCapture {
                 return Ok(Some(Step::Batch { batch, urgent: false }));
             }
         }
-        let page = held.page;
+        let Some(Held { page, .. }) = self.with_bytes(held, poll_due()).await? else { return Ok(None) };
         let follow_from = (self.position.capture != Capture::None).then(|| {
             let started_at = page.position.started_at;
             self.position.cursor.map_or(started_at, |cursor| cursor.min(started_at))
         });
         let remember_from = follow_from.map(|from| from.minus(self.settings.poll.look_back));
-        let sequenced = match self.sequencer.load_page(page.rows, page.server_time, remember_from) {
+        // Of a page that is published bit by bit the position knows nothing before its end.
+        let entered_from = if page.ends { remember_from } else { Some(Stamp(i64::MIN)) };
+        let sequenced = match self.sequencer.load_page(page.rows, page.server_time, entered_from) {
             Ok(sequenced) => sequenced,
             // The reader is a page ahead of what is published.
             Err(error) => return Err(self.load_failed(error)),
@@ -200,7 +204,7 @@ impl ObjectCapture {
 
     /// Makes the position fit to go on after this error, and passes the error on.
     pub(super) fn load_failed(&mut self, error: Error) -> Error {
-        self.reader = None;
+        (self.reader, self.prefetched) = (None, None);
         match error.kind() {
             Kind::BulkJobFailed | Kind::LoadIncomplete => {
                 self.failed_jobs += 1;

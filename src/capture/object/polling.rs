@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::{Follow, Held, ObjectCapture, Step};
 use crate::capture::condition::{Fitting, fitting};
+use crate::capture::ledger::RecordId;
 use crate::capture::poll::{PollPage, WindowReader, pause_after};
 use crate::capture::sequencer::Reading;
 use crate::capture::window::Window;
@@ -56,7 +57,7 @@ impl ObjectCapture {
         }
         let reading = self.reading(ledger_from);
         let unclear = match self.sequencer.unclear(&held.page.rows, &held.reread, Some(reading)) {
-            Ok(unclear) => unclear,
+            Ok(unclear) => self.some_of(unclear),
             Err(error) => {
                 self.drop_window();
                 return Err(error);
@@ -68,8 +69,7 @@ impl ObjectCapture {
             self.poll_page.iter_mut().for_each(|held| held.reread.extend(&unclear));
             return Ok(Some(Step::Batch { batch, urgent: false }));
         }
-        let (held, fitting) = self.fitting(held, reading).await?;
-        let page = held.page;
+        let (page, fitting) = self.prepared(held, reading).await?;
         self.pages += 1;
         let source = self.window_source();
         let sequenced = match self.sequencer.poll_page(page.rows, reading, fitting.as_ref(), source) {
@@ -94,28 +94,43 @@ impl ObjectCapture {
         Ok(Some(Step::Batch { batch, urgent: false }))
     }
 
-    /// Which records of a page fit the condition, if there is one; only of those that would be published. The page waits
-    /// meanwhile where it is found again.
-    async fn fitting(
+    /// As much of a page as goes into one batch, and which records of it fit the condition, if there is one; only of those
+    /// that would be published. The rest waits where it is found again, and while something is asked all of it does.
+    async fn prepared(
         &mut self,
         held: Held<PollPage>,
         reading: Reading,
-    ) -> Result<(Held<PollPage>, Option<Fitting>)> {
-        let Some(condition) = &self.settings.condition else { return Ok((held, None)) };
-        let news = match self.sequencer.news(&held.page.rows, reading) {
+    ) -> Result<(PollPage, Option<Fitting>)> {
+        let at_once = self.at_once();
+        let condition = self.settings.condition.as_deref();
+        if at_once.is_none() && condition.is_none() {
+            return Ok((held.page, None));
+        }
+        let mut news = match self.sequencer.news(&held.page.rows, reading) {
             Ok(news) => news,
             Err(error) => {
                 self.drop_window();
                 return Err(error);
             }
         };
+        let cut = at_once.and_then(|most| news.get(most)).map(|(place, _)| *place);
         let object = self.sequencer.object();
         self.poll_page = Some(held);
-        let asked = fitting(&self.client, object, condition, &news).await;
-        let fitting = asked.map_err(|error| error.during(format_args!("polling {}", object.name)))?;
+        let mut fit = None;
+        if let Some(condition) = condition {
+            news.truncate(at_once.unwrap_or(usize::MAX));
+            let ids: Vec<RecordId> = news.iter().map(|(_, id)| *id).collect();
+            let asked = fitting(&self.client, object, condition, &ids).await;
+            fit = Some(asked.map_err(|error| error.during(format_args!("polling {}", object.name)))?);
+        }
         let held = self.poll_page.take();
-        let held = held.ok_or_else(|| Error::new(Kind::Internal, "a page that waited is not there"))?;
-        Ok((held, Some(fitting)))
+        let Held { page, reread, .. } =
+            held.ok_or_else(|| Error::new(Kind::Internal, "a page that waited is not there"))?;
+        let Some(cut) = cut else { return Ok((page, fit)) };
+        // What comes of the first part is in the ledger: read again, it is known.
+        let (rows, rest) = page.rows.cut(cut);
+        self.poll_page = Some(Held { reread, ..Held::new(PollPage { rows: rest, ..page }) });
+        Ok((PollPage { rows, read_to: None, last: false }, fit))
     }
 
     /// The reader is a page ahead of what is published: a page that does not read is asked for again with its window.

@@ -134,11 +134,12 @@ impl ObjectCapture {
     }
 
     async fn flush(&mut self) -> Result<Step> {
+        let at_once = self.at_once();
         let Some(live) = &mut self.live else {
             return Err(Error::new(Kind::Internal, "a flush without a stream"));
         };
         let (sequenced, flushed) = live
-            .flush(&self.client, &mut self.sequencer, &mut self.doubts)
+            .flush(&self.client, &mut self.sequencer, &mut self.doubts, at_once)
             .await
             .map_err(|error| error.during(format_args!("changes of {}", self.position.object)))?;
         if flushed.doubtful {
@@ -330,6 +331,12 @@ impl ObjectCapture {
         let kind = NoticeKind::GapRepaired { reason: repair.reason, from: repair.from, to };
         self.notices.push(Notice { object: self.description().name.clone(), kind });
         self.position.replay_id = self.stream_position.clone();
+    }
+
+    /// As many records as go into one batch; the others are found again.
+    pub(super) fn some_of(&self, mut ids: Vec<RecordId>) -> Vec<RecordId> {
+        ids.truncate(self.at_once().unwrap_or(usize::MAX));
+        ids
     }
 
     /// Reads these records and publishes them before the page in hand is taken.

@@ -4,6 +4,7 @@
 //! from what was committed, and it checks of every batch that its numbers rise. Beside it, by topic: the tests.
 
 mod anew;
+mod blobs;
 mod conditions;
 mod deletions;
 mod hidden;
@@ -41,6 +42,10 @@ struct Published {
     operation: Operation,
     /// Cells by field; none where the batch did not carry the field.
     cells: BTreeMap<String, String>,
+    /// Bytes by field.
+    blobs: BTreeMap<String, Vec<u8>>,
+    /// Why it goes to the dead letters.
+    refused: Option<(Kind, String)>,
     source: Source,
     /// Topics that are not new do not get it.
     left_out_elsewhere: bool,
@@ -87,6 +92,7 @@ fn settings() -> CaptureSettings {
         hash_key: None,
         condition: None,
         estimate: None,
+        largest_record: 1_000_000,
         loads: Arc::new(Semaphore::new(4)),
         until: None,
         live: None,
@@ -156,10 +162,16 @@ impl Stage {
                     Some((field.name.clone(), String::from_utf8(row.cell(index)?.to_vec()).unwrap()))
                 });
                 let cells: BTreeMap<_, _> = cells.collect();
+                let blobs = batch.object.fields.iter().enumerate().filter_map(|(index, field)| {
+                    Some((field.name.clone(), batch.blobs.get(change.row, index)?.to_vec()))
+                });
+                let refused = batch.blobs.refusal(change.row);
                 self.published.push(Published {
                     id: cells["Id"].clone(),
                     operation: change.operation,
                     cells,
+                    blobs: blobs.collect(),
+                    refused: refused.map(|error| (error.kind(), error.to_string())),
                     source: detail.map_or(batch.source, |detail| detail.source),
                     left_out_elsewhere: batch
                         .only

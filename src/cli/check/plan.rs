@@ -15,7 +15,7 @@ use crate::capture::forecast::{Costs, Door, Following, Outlook};
 use crate::cli::output::{Table, count};
 use crate::cli::subjects::Becomes;
 use crate::config::{After, Method, Settings};
-use crate::domain::{Position, Stamp, State};
+use crate::domain::{ObjectDescription, Position, Stamp, State};
 use crate::pipeline::forecast::{Forecast, describes, forecast};
 use crate::publish;
 use crate::salesforce::{Copying, Pace, Purpose};
@@ -148,7 +148,8 @@ fn outlook(object: &Examined, stands: Option<&Position>, now: Stamp) -> Outlook 
     let settings = &object.chosen.settings;
     let following = match (settings.method, object.chosen.live) {
         (Method::Cdc, true) => {
-            Following::Subscribe { rereads: (settings.after == After::Full).then_some(settings.refetch_wait) }
+            let whole = settings.after == After::Full || object.description.has_blobs();
+            Following::Subscribe { rereads: whole.then_some(settings.refetch_wait) }
         }
         (Method::Cdc, false) => Following::Poll,
         _ => Following::None,
@@ -222,7 +223,10 @@ fn planned(
             Some(Door::Rest) => "rest",
             None => "none",
         },
-        load_note: rows_to_load(object, stands).1.or_else(|| by_parents(&chosen.name)),
+        load_note: rows_to_load(object, stands)
+            .1
+            .or_else(|| by_parents(&chosen.name))
+            .or_else(|| bytes_of(&object.description)),
         rows: chosen.estimate,
         rows_to_load: load.rows,
         bytes_to_load: load.bytes,
@@ -243,6 +247,17 @@ fn planned(
 fn by_parents(object: &str) -> Option<String> {
     let of = Copying::of(object).parents()?;
     Some(format!("read by the ids of {}: two calls for each {} of them", of.object, of.at_once))
+}
+
+fn bytes_of(object: &ObjectDescription) -> Option<String> {
+    let names: Vec<&str> = object
+        .blobs()
+        .filter_map(|field| object.fields.get(field))
+        .map(|field| field.name.as_str())
+        .collect();
+    let fields = names.join(", ");
+    (!names.is_empty())
+        .then(|| format!("the bytes of {fields}: a call for each, of every row that is loaded or changed"))
 }
 
 fn by_purpose(costs: &Costs) -> ByPurpose {

@@ -5,12 +5,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::OutputSettings;
-use crate::domain::{ChangeSequence, CompoundShape, CursorField, Detail, Field, Rows, Source, Stamp};
+use crate::domain::{Blobs, ChangeSequence, CompoundShape, CursorField, Detail, Field, Rows, Source, Stamp};
 use crate::schema;
 
 const TYPES: [&str; 9] = ["string", "boolean", "int", "long", "currency", "date", "datetime", "time", "json"];
 
-fn named(types: &[&str]) -> Arc<ObjectDescription> {
+pub fn named(types: &[&str]) -> Arc<ObjectDescription> {
     let id = ("Id".to_owned(), "id");
     let others = types.iter().enumerate().map(|(place, of)| (format!("F{place}__c"), *of));
     let fields: Vec<Field> = std::iter::once(id)
@@ -46,14 +46,14 @@ fn named(types: &[&str]) -> Arc<ObjectDescription> {
     })
 }
 
-struct Written {
+pub struct Written {
     lineage: SchemaLineage,
     encoder: Encoder,
     schema: apache_avro::Schema,
 }
 
 impl Written {
-    fn by(object: &Arc<ObjectDescription>) -> Self {
+    pub fn by(object: &Arc<ObjectDescription>) -> Self {
         Self::after(None, object)
     }
 
@@ -65,13 +65,13 @@ impl Written {
         Self { lineage, encoder, schema: apache_avro::Schema::parse_str(&text).unwrap() }
     }
 
-    fn value(&self, batch: &Batch) -> Result<Vec<u8>, Unfit> {
+    pub fn value(&self, batch: &Batch) -> Result<Vec<u8>, Unfit> {
         let mut bytes = Vec::new();
         self.encoder.encode_value(batch, &batch.changes[0], &mut bytes).map(|()| bytes)
     }
 
     /// As the Avro library reads it; every byte must be used.
-    fn decoded(&self, bytes: &[u8]) -> Vec<(String, Value)> {
+    pub fn decoded(&self, bytes: &[u8]) -> Vec<(String, Value)> {
         assert_eq!(bytes[..5], [0, 0, 0, 1, 2]);
         let mut rest = &bytes[5..];
         let reader = apache_avro::reader::datum::GenericDatumReader::builder(&self.schema).build().unwrap();
@@ -82,7 +82,7 @@ impl Written {
     }
 }
 
-fn batch(object: &Arc<ObjectDescription>, operation: Operation, cells: &[Vec<u8>]) -> Batch {
+pub fn batch(object: &Arc<ObjectDescription>, operation: Operation, cells: &[Vec<u8>]) -> Batch {
     let mut rows = Rows::new(RowLayout::complete(object.fields.len()));
     rows.push(cells.iter().map(Vec::as_slice)).unwrap();
     let at = Stamp::parse(b"2026-05-19T08:30:00.000Z").unwrap();
@@ -91,6 +91,7 @@ fn batch(object: &Arc<ObjectDescription>, operation: Operation, cells: &[Vec<u8>
         object: object.clone(),
         rows,
         changes: vec![Change { row: 0, operation, sequence, timestamp: at, detail: None }],
+        blobs: Blobs::default(),
         details: Vec::new(),
         notices: Vec::new(),
         source: Source::Load,

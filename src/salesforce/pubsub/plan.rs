@@ -134,7 +134,13 @@ impl EventPlan {
     pub fn compile(schema: &Arc<EventSchema>, object: &Arc<ObjectDescription>) -> Self {
         let mut taken = FieldSet::default();
         let mut take = |field: Option<usize>| {
-            let field = field.filter(|field| !taken.contains(*field) && *field != object.key)?;
+            // What an event might bring of a blob is not its path: it is read.
+            let is_blob = |field: usize| {
+                let kind = object.fields.get(field).map(|field| field.kind);
+                matches!(kind, Some(FieldKind::Binary | FieldKind::Blob))
+            };
+            let free = |field: &usize| !taken.contains(*field) && *field != object.key && !is_blob(*field);
+            let field = field.filter(free)?;
             taken.insert(field);
             Some(field)
         };

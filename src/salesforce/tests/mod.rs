@@ -3,6 +3,7 @@
 //! In here: what the scripts are written with. Beside it, by topic: the tests.
 
 mod answers;
+mod blobs;
 mod bulk;
 mod company;
 mod deletions;

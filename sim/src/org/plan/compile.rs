@@ -31,6 +31,15 @@ pub(in crate::org) fn compile_all(
         .collect()
 }
 
+/// The blob that a field tells the length of.
+fn length_of(field: &str) -> Option<&'static str> {
+    match field {
+        "BodyLength" => Some("Body"),
+        "ContentSize" => Some("VersionData"),
+        _ => None,
+    }
+}
+
 struct Context<'a> {
     catalog: &'a Catalog,
     stores: &'a [Store],
@@ -241,7 +250,10 @@ impl Context<'_> {
             T::Email => Kind::Email,
             T::Url => Kind::Url,
             T::EncryptedString => Kind::Masked,
-            T::Int => Kind::Int(field.digits),
+            T::Int => match length_of(&field.name).and_then(own) {
+                Some(of) => Kind::BlobLength { of },
+                None => Kind::Int(field.digits),
+            },
             T::Long => Kind::Long,
             T::Double | T::Currency | T::Percent => place_of(object, field).unwrap_or_else(|| {
                 let group = mix(salt_of(field.compound_field_name.as_deref().unwrap_or(&field.name)));

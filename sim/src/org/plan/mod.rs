@@ -4,6 +4,7 @@
 //! Only that field is made. References point to generated records of their target; children of a
 //! master-detail parent lie in one block, so that a deleted parent finds them without a search.
 
+mod blob;
 mod compile;
 
 use std::borrow::Cow;
@@ -146,6 +147,10 @@ enum Kind {
         before: String,
         after: String,
     },
+    /// How many bytes the blob of another field has.
+    BlobLength {
+        of: usize,
+    },
     AnyType,
     ComplexValue,
     Json,
@@ -175,6 +180,9 @@ impl Plan {
         if let Some(version) = &row.version
             && let Some(value) = version.value(field)
         {
+            if let (Kind::BlobUrl { before, after }, false) = (&plan.kind, value.is_null()) {
+                return blob_url(row, before, after);
+            }
             return plan.of_today(value.clone());
         }
         match &plan.kind {
@@ -211,6 +219,9 @@ impl Plan {
                 }
             }
             Kind::AutoNumber { before } => Value::Text(format!("{before}{:08}", row.sequence).into()),
+            Kind::BlobLength { of } => {
+                self.blob(row, *of).map_or(Value::Null, |bytes| Value::Int(bytes.len() as i64))
+            }
             Kind::FullName { parts } => {
                 let parts: Vec<Value> = parts.iter().map(|part| self.value(row, *part)).collect();
                 let parts: Vec<&str> = parts.iter().filter_map(Value::as_str).collect();
@@ -266,6 +277,7 @@ impl Plan {
                     | K::Numbered { .. }
                     | K::Username { .. }
                     | K::BlobUrl { .. }
+                    | K::BlobLength { .. }
                     | K::Listed(_)
             )
         })
@@ -406,6 +418,10 @@ impl Plan {
     }
 }
 
+fn blob_url(row: &Row, before: &str, after: &str) -> Value {
+    Value::Text(format!("{before}{}{after}", row.id()).into())
+}
+
 impl FieldPlan {
     /// A kept value in the type that the field has now.
     fn of_today(&self, value: Value) -> Value {
@@ -483,7 +499,7 @@ impl FieldPlan {
             Kind::Date => Value::Date(generate::date(hash)),
             Kind::DateTime => generate::datetime(hash),
             Kind::Time => generate::time(hash),
-            Kind::BlobUrl { before, after } => Value::Text(format!("{before}{}{after}", row.id()).into()),
+            Kind::BlobUrl { before, after } => blob_url(row, before, after),
             Kind::AnyType => generate::any_type(hash),
             Kind::ComplexValue => generate::complex_value(hash),
             Kind::Json => generate::json_value(hash),

@@ -192,6 +192,7 @@ proptest! {
                     FieldKind::Text
                     | FieldKind::Decimal
                     | FieldKind::Binary
+                    | FieldKind::Blob
                     | FieldKind::Compound
                     | FieldKind::Hashed
                     | FieldKind::Masked => Some(0),
