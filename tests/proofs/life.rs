@@ -198,7 +198,7 @@ async fn live(after: &str) {
         eprintln!("{}", report["log"]);
         // Two events within one reading of their record may be published with the same content: it is the event that
         // must not come twice, and no stamp that may fall.
-        assert!(report["holds"] == true, "{report:#}");
+        assert!(report["holds"] == true, "{object}, seed {seed}: {}\n{report:#}", report["log"]);
         let rows = life.stage.simulator.org().truth_rows(object).unwrap().count();
         assert_eq!(report["folded_rows"], rows, "{report:#}");
         assert!(report["log"]["as_event"].as_u64() > Some(0), "{report:#}");

@@ -4,9 +4,10 @@
 //! that close each test program. A run in which no test ran is a failure. Never changes `Cargo.lock`.
 
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 
+use crate::evidence::Evidence;
 use crate::failure::{Failure, Result};
 use crate::{child, place, terminal};
 
@@ -31,31 +32,50 @@ pub struct Tally {
     pub ignored: u64,
 }
 
-/// Runs a `cargo test …`, passing its output on, and demands that at least one test ran.
+/// Runs a `cargo test …`, passing its output on, and demands that at least one test ran. A failure holds what the tests that
+/// failed said.
 pub fn test(name: &str, command: &mut Command) -> Result<Tally> {
     let mut process = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| child::cannot_start(name, command, &error))?;
     let mut tally = Tally::default();
-    if let Some(stdout) = process.stdout.take() {
-        for line in BufReader::new(stdout).split(b'\n') {
-            let line =
-                line.map_err(|error| Failure::new(format!("cannot read what {name} says: {error}")))?;
-            let line = String::from_utf8_lossy(&line);
-            tally.add(line.trim_end());
-            terminal::data(line.trim_end());
-        }
-    }
+    let (mut said, mut told) = (Evidence::default(), Evidence::default());
+    let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
+    let read = std::thread::scope(|scope| {
+        let words = scope.spawn(|| {
+            each_line(stderr, |line| {
+                told.take(line);
+                terminal::say(line);
+            })
+        });
+        let data = each_line(stdout, |line| {
+            tally.add(line);
+            said.take(line);
+            terminal::data(line);
+        });
+        data.and(words.join().unwrap_or(Ok(())))
+    });
+    read.map_err(|error| Failure::new(format!("cannot read what {name} says: {error}")))?;
     let status = process.wait().map_err(|error| Failure::new(format!("cannot wait for {name}: {error}")))?;
     if !status.success() {
-        return Err(Failure::new(format!("{name}: {} failed ({status})", tally.failed)));
+        let failure = Failure::new(format!("{name}: {} failed ({status})", tally.failed));
+        return Err(failure.with_lines(&format!("{}\n{}", said.text(), told.text())));
     }
     if tally.passed == 0 {
         return Err(Failure::new(format!("{name}: no test ran")));
     }
     Ok(tally)
+}
+
+fn each_line(stream: Option<impl Read>, mut take: impl FnMut(&str)) -> std::io::Result<()> {
+    let Some(stream) = stream else { return Ok(()) };
+    for line in BufReader::new(stream).split(b'\n') {
+        take(String::from_utf8_lossy(&line?).trim_end());
+    }
+    Ok(())
 }
 
 impl Tally {
@@ -114,5 +134,17 @@ mod tests {
         let mut failing = Command::new("sh");
         failing.args(["-c", "echo 'test result: FAILED. 1 passed; 2 failed; 0 ignored'; exit 101"]);
         assert!(test("tests", &mut failing).unwrap_err().to_string().contains("tests: 2 failed"));
+    }
+
+    #[test]
+    fn a_failed_run_says_what_broke_whichever_way_it_was_told() {
+        for stream in ["1", "2"] {
+            let mut failing = Command::new("sh");
+            let script =
+                format!("echo \"thread 'a' panicked at b:\" >&{stream}; echo broken >&{stream}; exit 101");
+            failing.args(["-c", &script]);
+            let failure = test("tests", &mut failing).unwrap_err().to_string();
+            assert!(failure.contains("  thread 'a' panicked at b:\n  broken"), "{failure}");
+        }
     }
 }

@@ -41,6 +41,16 @@ impl Failure {
         self
     }
 
+    /// Adds lines that were chosen already.
+    #[must_use]
+    pub fn with_lines(mut self, lines: &str) -> Self {
+        let lines = last_lines(lines.trim(), usize::MAX);
+        if !lines.is_empty() {
+            self.log_tail = Some(lines);
+        }
+        self
+    }
+
     /// Adds what a program said last.
     #[must_use]
     pub fn with_output(mut self, output: &[u8]) -> Self {

@@ -13,6 +13,7 @@ mod codegen;
 mod compose;
 mod demo;
 mod deny;
+mod evidence;
 mod failure;
 mod fuzz;
 mod golden;

@@ -1,7 +1,8 @@
 //! A list of steps, each with its outcome and its time, and the table at the end.
 //!
 //! In: named closures. Out: whether all held, and a summary in the order they ran. A failed step is told at
-//! once and does not keep independent ones from running; a run without any step is a failure.
+//! once, again at the end where a reader of a long log looks, and does not keep independent ones from running; a run
+//! without any step is a failure.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use crate::terminal;
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Outcome {
     Held,
-    Failed,
+    Failed(String),
     Skipped(String),
 }
 
@@ -28,8 +29,8 @@ impl Steps {
         let (outcome, value) = match action() {
             Ok(value) => (Outcome::Held, Some(value)),
             Err(failure) => {
-                terminal::say(failure);
-                (Outcome::Failed, None)
+                terminal::say(&failure);
+                (Outcome::Failed(failure.to_string()), None)
             }
         };
         self.done.push((name.to_owned(), outcome, begun.elapsed()));
@@ -46,6 +47,11 @@ impl Steps {
         terminal::say(format_args!("\n{what}"));
         for line in self.lines() {
             terminal::say(line);
+        }
+        for (name, outcome, _) in &self.done {
+            if let Outcome::Failed(why) = outcome {
+                terminal::say(format_args!("\n{name}: {why}"));
+            }
         }
         let broken: Vec<&str> = self
             .done
@@ -64,7 +70,7 @@ impl Steps {
         let line = |(name, outcome, took): &(String, Outcome, Duration)| {
             let word = match outcome {
                 Outcome::Held => "ok".to_owned(),
-                Outcome::Failed => "FAILED".to_owned(),
+                Outcome::Failed(_) => "FAILED".to_owned(),
                 Outcome::Skipped(why) => format!("NOT RUN: {why}"),
             };
             format!("  {name:width$}  {:>7.1} s  {word}", took.as_secs_f64())
