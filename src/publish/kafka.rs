@@ -44,6 +44,11 @@ pub fn client_config(settings: &Settings, role: &Role) -> Result<ClientConfig> {
     let mut config = ClientConfig::new();
     config.set_log_level(RDKafkaLogLevel::Warning);
     config.set("client.id", format!("sf2kafka-{}", settings.name));
+    // A default that the user may set otherwise. The library's 10 s are a whole session of a group's member: it would lose its
+    // shards to an outage of which it was the last to learn that it is over. The library refuses a first pause above the most.
+    if !settings.kafka.properties.contains_key("reconnect.backoff.ms") {
+        config.set("reconnect.backoff.max.ms", "1000");
+    }
     if let Role::Producer { .. } = role {
         // Defaults that the user may set otherwise. 50,000 records or 8 MiB of a shard wait for the broker at most:
         // more only costs memory. lz4: of 1 KB records 332,000 a second, where zstd makes 189,000 and none 655,000
@@ -342,6 +347,20 @@ mod tests {
         assert_eq!((config.get("compression.type"), config.get("compression.codec")), (Some("zstd"), None));
         assert_eq!((config.get("linger.ms"), config.get("queue.buffering.max.ms")), (Some("50"), None));
         assert_eq!(config.get("transactional.id"), Some("sf2kafka-crm-3"));
+    }
+
+    #[test]
+    fn connections_are_tried_again_well_within_a_session() {
+        let most = |properties: &[(&str, &str)], role| {
+            let config = client_config(&settings(properties), &role).unwrap();
+            assert!(config.create_native_config().is_ok());
+            config.get("reconnect.backoff.max.ms").map(str::to_owned)
+        };
+        for role in [Role::Admin, Role::Member, Role::Reader { committed: true }, Role::Producer { shard: 0 }] {
+            assert_eq!(most(&[], role.clone()).as_deref(), Some("1000"));
+            assert_eq!(most(&[("reconnect.backoff.max.ms", "5000")], role.clone()).as_deref(), Some("5000"));
+            assert_eq!(most(&[("reconnect.backoff.ms", "2000")], role), None);
+        }
     }
 
     #[test]

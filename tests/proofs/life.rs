@@ -17,6 +17,9 @@ use crate::stage::{Draw, Running, Stage, seed};
 const OBJECTS: [(&str, &str); 4] =
     [("Account", "Account"), ("Contact", "Contact"), ("Case", "Case"), ("Invoice__c", "Invoice_c")];
 
+/// Until all is loaded and followed, on a machine busy with a build.
+const LONGEST_START: Duration = Duration::from_secs(240);
+
 /// How long it lives; ten minutes when it is to be shown in full.
 fn length() -> Duration {
     let seconds = std::env::var("SF2KAFKA_LIFE_SECONDS").map_or(60, |seconds| seconds.parse().unwrap());
@@ -77,6 +80,13 @@ impl Life {
             _ => self.stage.control(faults, ending(json!("end"))).await,
         }
         "the end of a stream"
+    }
+
+    /// Whether all objects are loaded and followed.
+    async fn follows(&self) -> bool {
+        let status = self.stage.status().await.unwrap_or_default();
+        let objects = status["objects"].as_array().map_or(&[][..], Vec::as_slice);
+        objects.len() == OBJECTS.len() && objects.iter().all(|object| object["phase"] == "live")
     }
 
     /// The program is away for a while; perhaps its positions are refused when it comes back.
@@ -143,13 +153,21 @@ async fn live(after: &str) {
         std::thread::spawn(move || traffic.run_for(40.0, Duration::from_secs(86_400), &stop))
     };
     let mut running = life.stage.start(&["run"]);
-    let over = Instant::now() + length();
-    let (mut troubles, mut restarts) = (BTreeMap::new(), 0);
+    let mut over = Instant::now() + length();
+    let last = over + LONGEST_START;
+    let (mut troubles, mut restarts, mut followed) = (BTreeMap::new(), 0, false);
     let mut next_restart = Instant::now() + Duration::from_secs(12);
     while Instant::now() < over {
         // The moments of faults are the test.
         tokio::time::sleep(Duration::from_millis(500 + life.draw.below(2_500))).await;
-        if Instant::now() >= next_restart {
+        if !followed {
+            // What nobody follows yet cannot be missed: the life is counted from when all is loaded.
+            assert!(Instant::now() < last, "never all loaded and followed: {:#?}", life.stage.status().await);
+            followed = life.follows().await;
+            over = Instant::now() + length();
+        }
+        // Once a load may be interrupted; a program that is ended each time before it has begun shows nothing.
+        if Instant::now() >= next_restart && (restarts == 0 || life.follows().await) {
             running = life.restart(running).await;
             restarts += 1;
             next_restart = Instant::now() + Duration::from_secs(10 + life.draw.below(15));
