@@ -356,7 +356,8 @@ mod tests {
             assert!(config.create_native_config().is_ok());
             config.get("reconnect.backoff.max.ms").map(str::to_owned)
         };
-        for role in [Role::Admin, Role::Member, Role::Reader { committed: true }, Role::Producer { shard: 0 }] {
+        for role in [Role::Admin, Role::Member, Role::Reader { committed: true }, Role::Producer { shard: 0 }]
+        {
             assert_eq!(most(&[], role.clone()).as_deref(), Some("1000"));
             assert_eq!(most(&[("reconnect.backoff.max.ms", "5000")], role.clone()).as_deref(), Some("5000"));
             assert_eq!(most(&[("reconnect.backoff.ms", "2000")], role), None);
