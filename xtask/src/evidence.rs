@@ -18,7 +18,9 @@ pub struct Evidence {
 impl Evidence {
     pub fn take(&mut self, line: &str) {
         let begins = line.starts_with("thread '") && line.contains("panicked at");
-        let ends = ["note: run with", "---- ", "test ", "failures:"].iter().any(|end| line.starts_with(end));
+        let ends = ["note: run with", "stack backtrace:", "---- ", "test ", "failures:"]
+            .iter()
+            .any(|end| line.starts_with(end));
         self.open = match (begins, ends) {
             (true, _) => MOST_OF_ONE,
             (_, true) => 0,

@@ -51,8 +51,8 @@ transaction.state.log.num.partitions=4
 share.coordinator.state.topic.num.partitions=1
 
 # A machine busy with a build may be late with its heartbeats. Nobody else could take over from the only broker: to fence it
-# takes every partition away for the time of an election over all of them.
-broker.session.timeout.ms=120000
+# takes every partition away for the time of an election over all of them. One that was killed is let in again after as long.
+broker.session.timeout.ms=20000
 
 # As in production: a topic that is not there is an error, not made up.
 auto.create.topics.enable=false
