@@ -13,7 +13,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::kafka::{Closing, Plain, Role, client_config, kafka_error};
+use super::kafka::{Closing, Plain, Role, client_config, kafka_error, once_settled};
 use super::topics::blocking;
 use crate::config::Settings;
 use crate::error::Kind;
@@ -80,8 +80,7 @@ pub(super) fn reader(settings: &Settings, committed: bool) -> Result<BaseConsume
 
 /// The first offset, and the end as this reader sees it: for a committed one everything below is decided.
 pub(super) fn end_of(reader: &BaseConsumer<Plain>, topic: &str, partition: i32) -> Result<(i64, i64)> {
-    reader
-        .fetch_watermarks(topic, partition, TIMEOUT)
+    once_settled(TIMEOUT, || reader.fetch_watermarks(topic, partition, TIMEOUT))
         .map_err(|error| kafka_error(format!("the end of {topic}/{partition} cannot be read"), error))
 }
 

@@ -12,7 +12,7 @@ use rdkafka::admin::{AdminClient, OwnedResourceSpecifier};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::check::Reached;
-use super::kafka::{Plain, Role, client_config, kafka_error, largest_batch};
+use super::kafka::{Plain, Role, client_config, kafka_error, largest_batch, once_settled};
 use super::topics::{
     Wanted, ask_to_create, blocking, check_batch, check_control, check_partitions, describe, missing_topics,
     value_of, wanted,
@@ -140,8 +140,7 @@ pub async fn group(settings: &Settings) -> Result<()> {
             .map_err(|error| kafka_error("the Kafka client cannot start", error))?;
         let mut partitions = TopicPartitionList::new();
         partitions.add_partition(&topic, 0);
-        consumer
-            .committed_offsets(partitions, TIMEOUT)
+        once_settled(TIMEOUT, || consumer.committed_offsets(partitions.clone(), TIMEOUT))
             .map(drop)
             .map_err(|error| kafka_error(format!("group {group} cannot be used"), error))
     })

@@ -214,6 +214,35 @@ pub(super) fn is_away(code: RDKafkaErrorCode) -> bool {
     )
 }
 
+/// Asks again, for at most so long, while the cluster is putting up what it is asked about: a topic or the groups' own topic
+/// that was just made, a leader that was just elected.
+pub(super) fn once_settled<T>(
+    most: Duration,
+    mut ask: impl FnMut() -> Result<T, KafkaError>,
+) -> Result<T, KafkaError> {
+    let began = Instant::now();
+    loop {
+        match ask() {
+            Err(error) if error.rdkafka_error_code().is_some_and(is_settling) && began.elapsed() < most => {
+                tracing::debug!(%error, "Kafka is asked again");
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn is_settling(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::NotLeaderForPartition
+            | RDKafkaErrorCode::LeaderNotAvailable
+            | RDKafkaErrorCode::NotCoordinator
+            | RDKafkaErrorCode::CoordinatorNotAvailable
+            | RDKafkaErrorCode::CoordinatorLoadInProgress
+    )
+}
+
 /// Of all clients of the process: since when a broker is away, and when that was last said.
 static AWAY: Mutex<Away> = Mutex::new(Away { since: None, said: None });
 
@@ -347,6 +376,22 @@ mod tests {
         assert_eq!((config.get("compression.type"), config.get("compression.codec")), (Some("zstd"), None));
         assert_eq!((config.get("linger.ms"), config.get("queue.buffering.max.ms")), (Some("50"), None));
         assert_eq!(config.get("transactional.id"), Some("sf2kafka-crm-3"));
+    }
+
+    #[test]
+    fn a_cluster_that_settles_is_asked_again_and_one_that_refuses_is_not() {
+        use RDKafkaErrorCode::{GroupAuthorizationFailed, NotCoordinator, NotLeaderForPartition};
+        let ask = |most: u64, answers: &[RDKafkaErrorCode]| {
+            let mut asked = 0;
+            let outcome = once_settled(Duration::from_millis(most), || {
+                asked += 1;
+                answers.get(asked - 1).map_or(Ok(asked), |code| Err(KafkaError::MetadataFetch(*code)))
+            });
+            (outcome.map_err(|error| error.rdkafka_error_code().unwrap()), asked)
+        };
+        assert_eq!(ask(60_000, &[NotCoordinator, NotLeaderForPartition]), (Ok(3), 3));
+        assert_eq!(ask(60_000, &[GroupAuthorizationFailed]), (Err(GroupAuthorizationFailed), 1));
+        assert_eq!(ask(0, &[NotCoordinator]), (Err(NotCoordinator), 1));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::sync::{mpsc, oneshot};
 
-use super::kafka::{Role, client_config, is_away, kafka_error, say, say_error};
+use super::kafka::{Role, client_config, is_away, kafka_error, once_settled, say, say_error};
 use super::topics::blocking;
 use crate::config::Settings;
 use crate::error::Kind;
@@ -29,6 +29,8 @@ use crate::{Error, Result};
 /// A shard has this long to finish its transaction before its partition goes; below the session's bounds.
 const RELEASE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(100);
+/// How long a claim waits for a group coordinator that is just taking over.
+const PROOF: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub enum ShardEvent {
@@ -198,8 +200,8 @@ impl GroupHandle {
     /// not a member of it, between two looks at what is ours in it.
     pub(super) fn prove(&self, shard: i32) -> Result<()> {
         self.owned.check(shard)?;
-        self.consumer
-            .commit(&self.offset(shard)?, CommitMode::Sync)
+        let offset = self.offset(shard)?;
+        once_settled(PROOF, || self.consumer.commit(&offset, CommitMode::Sync))
             .map_err(|error| kafka_error(format!("shard {shard} is not ours any more"), error))?;
         self.owned.check(shard)
     }

@@ -17,7 +17,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, Prod
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::control::transient;
-use super::kafka::{Plain, Role, client_config, kafka_error, say, say_error};
+use super::kafka::{Plain, Role, client_config, kafka_error, once_settled, say, say_error};
 use super::shard_of;
 use super::topics::check_partitions;
 use super::turns::{self, Turns, Watch};
@@ -208,9 +208,9 @@ impl Log {
         if self.next == 0 {
             has_its_size(&reader, &at.settings, &topic)?;
         }
-        let (first, end) = reader
-            .fetch_watermarks(&topic, at.partition, READ.saturating_sub(begun.elapsed()))
-            .map_err(cannot)?;
+        let left = || READ.saturating_sub(begun.elapsed());
+        let (first, end) =
+            once_settled(left(), || reader.fetch_watermarks(&topic, at.partition, left())).map_err(cannot)?;
         if end < self.next {
             // Somebody made the topic anew.
             *self = Self::default();

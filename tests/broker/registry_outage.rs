@@ -231,9 +231,14 @@ async fn a_restart_asks_the_registry_one_question_and_again_before_the_first_rec
     stage.save("Account", &stage.ids("Account", 1), "AccountNumber", "saved while nobody ran");
     stage.simulator.org().clock().advance(Duration::from_secs(60));
     stage.completes().await;
-    let mut asked = front.asked();
-    asked.retain(|ask| *ask != invoice);
-    assert_eq!(asked, [lookup("Account", "key"), account]);
+    // Whichever object comes first asks the one question.
+    let asked = front.asked();
+    let with = |question: &String| {
+        let mut all = vec![lookup("Account", "key"), account.clone(), question.clone()];
+        all.sort();
+        all
+    };
+    assert!(asked == with(&account) || asked == with(&invoice), "{asked:?}");
     let report = stage.equals_the_org("Account").await;
     assert_eq!(report["operations"], json!({"R": stage.rows("Account"), "U": 1}), "{report}");
 }
