@@ -121,7 +121,7 @@ fn table(lines: &Vec<Line>, now: Stamp) -> String {
                 match position.capture {
                     Capture::Poll => "poll",
                     Capture::Subscribe => "subscribe",
-                    Capture::None => "-",
+                    Capture::None => "not followed",
                 }
                 .to_owned(),
                 position.committed_to.map_or("-".to_owned(), |to| to.to_string()),

@@ -143,6 +143,11 @@ impl Copying {
         self.parts().first().and_then(|part| part.parents.as_ref())
     }
 
+    /// Of an object of which any rows are read by the ids of parents.
+    pub fn reads_by(&self) -> Option<&'static Parents> {
+        self.parts().iter().find_map(|part| part.parents.as_ref())
+    }
+
     pub fn parts(&self) -> &'static [Part] {
         match self {
             Self::RestByParts(parts) => parts,
@@ -226,6 +231,17 @@ mod tests {
             matches!(Copying::of("Reading__b"), Copying::Refused(reason) if reason.contains("big object"))
         );
         assert_eq!(Copying::of("é"), Copying::Bulk);
+    }
+
+    #[test]
+    fn the_parents_of_rows_are_told_also_where_only_some_rows_are_read_by_them() {
+        let parents = |name: &str| {
+            let copying = Copying::of(name);
+            (copying.parents().map(|of| of.object), copying.reads_by().map(|of| of.object))
+        };
+        assert_eq!(parents("IdeaComment"), (Some("Idea"), Some("Idea")));
+        assert_eq!(parents("Help__kav"), (None, Some("KnowledgeArticle")));
+        assert_eq!(parents("Account"), (None, None));
     }
 
     #[test]

@@ -92,6 +92,7 @@ fn settings() -> CaptureSettings {
         hash_key: None,
         condition: None,
         estimate: None,
+        parents: None,
         largest_record: 1_000_000,
         loads: Arc::new(Semaphore::new(4)),
         until: None,

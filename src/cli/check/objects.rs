@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use super::Line;
 use crate::capture::condition_refused;
+use crate::capture::unfollowed::{FULL_LOAD, not_followed};
 use crate::cli::output::count;
 use crate::config::{CaptureChoice, FieldRules, Method, PlatformEventSettings, Settings};
 use crate::domain::{ObjectDescription, Stamp};
 use crate::error::Kind;
 use crate::pipeline::{self, Chosen, token_store};
 use crate::salesforce::pubsub::{PubSub, change_topic, platform_topic};
-use crate::salesforce::survey::Sample;
+use crate::salesforce::survey::{RowCounts, Sample};
 use crate::salesforce::{
     Allowance, Client, Copying, Describe, ObjectSummary, Pace, Purpose, Select, Statement, discover,
     hides_deletions,
@@ -173,7 +174,8 @@ async fn one_by_one(
         };
         let outcome = match outcome {
             Ok(mut examined) => {
-                examined.chosen.estimate = estimates.get(&name).copied();
+                let counts = estimates.get(&name).copied().unwrap_or_default();
+                (examined.chosen.estimate, examined.chosen.parents) = (counts.rows, counts.parents);
                 Found::Examined(Box::new(examined))
             }
             Err(error) => not_captured(settings, choice.by_name, choice.wanted, error),
@@ -239,6 +241,7 @@ fn compile(settings: &Settings, choice: &discover::Choice, describe: &Describe) 
         settings: entry.clone(),
         by_name: choice.by_name,
         estimate: None,
+        parents: None,
         live: false,
     };
     let mut examined = Examined {
@@ -259,7 +262,7 @@ async fn estimates(
     names: &[&str],
     conditions: &[(String, String)],
     wanted: bool,
-) -> (BTreeMap<String, u64>, u64) {
+) -> (BTreeMap<String, RowCounts>, u64) {
     if !wanted || names.is_empty() {
         return (BTreeMap::new(), 0);
     }
@@ -385,18 +388,15 @@ impl Examined {
     }
 
     fn polled_because(&self, why: &str) -> String {
-        match self.description.cursor_field() {
-            _ if self.chosen.settings.method == Method::FullLoad => {
-                "the configuration says `method: full-load`".to_owned()
-            }
-            Some(cursor) => match Copying::of(&self.chosen.name).reason() {
-                Some(reason) => format!("polled by {}{why}; {reason}", cursor.name),
-                None => format!("polled by {}{why}", cursor.name),
-            },
-            None => match Copying::of(&self.chosen.name).reason() {
-                Some(reason) => format!("loaded and not followed: {reason}"),
-                None => "loaded and not followed: it has no field that rises with each change".to_owned(),
-            },
+        let Some(cursor) = self.description.cursor_field().filter(|_| self.is_followed()) else {
+            return match self.chosen.settings.method {
+                Method::FullLoad => FULL_LOAD.to_owned(),
+                Method::Cdc => format!("loaded once and not followed: {}", not_followed(&self.description)),
+            };
+        };
+        match Copying::of(&self.chosen.name).reason() {
+            Some(reason) => format!("polled by {}{why}; {reason}", cursor.name),
+            None => format!("polled by {}{why}", cursor.name),
         }
     }
 
