@@ -260,6 +260,13 @@ mod tests {
     }
 
     #[test]
+    fn what_is_loaded_and_not_followed_says_so() {
+        let loaded = LIVE.replace(r#""capture":"poll""#, r#""capture":"none""#);
+        let text = table(&lines(&[record("position/Account", &loaded)]), Stamp::default());
+        assert!(text.lines().nth(1).is_some_and(|line| line.contains("live   not followed")), "{text}");
+    }
+
+    #[test]
     fn an_object_without_a_position_is_refused_with_those_there_are() {
         let error = show(&[record("position/Account", LIVE)], "Acount", output::Format::Text).unwrap_err();
         assert_eq!((error.kind(), error.advice()), (Kind::Usage, "there are Account"));
