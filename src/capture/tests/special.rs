@@ -100,6 +100,16 @@ async fn where_every_parent_is_a_call_too_many_of_them_are_refused_before_the_fi
 }
 
 #[tokio::test]
+async fn as_many_parents_as_may_be_are_not_refused() {
+    let mut org = org("ContentFolderMember", &[("ContentFolder", 2_000), ("ContentFolderMember", 10)]).await;
+    for _ in 0..3 {
+        org.stage.step().await;
+    }
+    assert!(org.stage.errors.is_empty(), "{:?}", org.stage.errors);
+    assert!(org.stage.position().load.is_some_and(|load| load.after_id.is_some()), "it is read");
+}
+
+#[tokio::test]
 async fn every_version_of_an_article_arrives_also_those_that_a_newer_one_replaced() {
     let mut org =
         org("KnowledgeArticleVersion", &[("KnowledgeArticle", 400), ("KnowledgeArticleVersion", 3_000)])

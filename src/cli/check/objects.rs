@@ -307,7 +307,10 @@ async fn ask_objects(
         wanted.then(|| Select::only(&object.description, []).window(Some(since), None).count().ok()).flatten()
     };
     let counted: Vec<Option<String>> = examined.iter().map(changed).collect();
-    let counts: Vec<String> = counted.iter().flatten().cloned().collect();
+    let mut counts: Vec<String> = counted.iter().flatten().cloned().collect();
+    // As a load reads them, deleted ones too: the org's own count leaves those out.
+    let parents: Vec<(&str, String)> = if wants_plan { parents_of(&examined) } else { Vec::new() };
+    counts.extend(parents.iter().map(|(_, statement)| statement.clone()));
     let mute: Vec<&str> = examined
         .iter()
         .filter(|object| object.should_tell_deletions())
@@ -337,6 +340,8 @@ async fn ask_objects(
             (sample, changes)
         })
         .collect();
+    let parents: BTreeMap<&str, u64> =
+        parents.iter().zip(counts).filter_map(|((name, _), count)| Some((*name, count.ok()?))).collect();
     let (on, line) = match subscriptions {
         Some((on, line)) => (Some(on), Some(line)),
         None => (None, None),
@@ -346,6 +351,9 @@ async fn ask_objects(
         let Found::Examined(object) = found else { continue };
         let Some((sample, changes)) = readings.next() else { continue };
         object.changes_per_day = changes;
+        let read_by = Copying::of(name).reads_by();
+        let exact = read_by.and_then(|of| parents.get(of.object)).copied();
+        object.chosen.parents = exact.or(object.chosen.parents);
         object.tells_deletions = told.get(name).is_some_and(Result::is_ok);
         object.choose_capture(on.as_ref());
         match sample {
@@ -363,6 +371,19 @@ async fn ask_objects(
         }
     }
     line
+}
+
+/// What counts the records by whose ids rows are read, each once.
+fn parents_of(examined: &[&Examined]) -> Vec<(&'static str, String)> {
+    let mut counts: Vec<(&str, String)> = Vec::new();
+    for of in examined.iter().filter_map(|object| Copying::of(&object.chosen.name).reads_by()) {
+        if counts.iter().all(|(known, _)| *known != of.object)
+            && let Ok(statement) = Select::all(&of.description()).count()
+        {
+            counts.push((of.object, statement));
+        }
+    }
+    counts
 }
 
 fn lost() -> Error {
