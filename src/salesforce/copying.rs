@@ -248,6 +248,8 @@ mod tests {
     fn what_is_read_by_parents_is_not_followed() {
         assert!(!Copying::of("ContentDocumentLink").has_windows());
         assert!(Copying::of("KnowledgeArticleVersion").has_windows() && Copying::of("Account").has_windows());
+        assert!(hides_deletions("AccountShare") && hides_deletions("Invoice__Share"));
+        assert!(!hides_deletions("Account") && !hides_deletions("ShareOfCost__c"));
         let reason = Copying::of("ContentFolderItem").reason().unwrap();
         assert!(reason.contains("only by ParentContentFolderId") && reason.contains("ids of ContentFolder"));
         for (name, parts) in BY_PARTS {

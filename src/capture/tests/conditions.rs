@@ -138,20 +138,49 @@ async fn of_two_conditions_of_before_all_that_fitted_either_is_deleted_once_and_
 }
 
 #[tokio::test]
-async fn what_fits_is_read_to_the_last_page_of_the_answer_deleted_records_with_all_their_fields() {
-    let mut org = Practice::start("Account", 200, hot(settings())).await;
-    org.catch_up().await;
+async fn a_condition_of_before_that_salesforce_refuses_leaves_nothing_behind() {
+    for before in ["NoSuchField__c = 1", "Rating = 'Warm' OR"] {
+        let mut org = Practice::start("Account", 60, settings()).await;
+        org.catch_up().await;
+        org.stage.settings.condition = Some(HOT.to_owned());
+        org.stage.restart().await;
+        let left = Some(before.to_owned());
+        org.stage.capture.load_anew(vec![Need { left, ..Need::of(ReloadReason::Condition) }]);
+        org.stage.step().await;
+        while org.stage.position().reload.is_some() {
+            org.pass(1);
+            org.stage.step().await;
+        }
+        assert!(org.stage.errors.is_empty(), "{before}: {:?}", org.stage.errors);
+        org.assert_holds_what_fits();
+    }
+}
+
+#[tokio::test]
+async fn what_fits_is_read_to_the_last_page_of_the_answer() {
+    let mut org = Practice::start_with("Account", 200, |client| hot(live(client, true))).await;
     let (hot, _) = org.by_fit();
-    org.control("settings", json!({"pageCap": 10})).await;
-    org.pass(60 * 60);
-    org.save(hot.iter().map(|id| org.rename(id, "new")).collect());
-    org.save(vec![org.delete(&hot[0])]);
-    org.catch_up().await;
-    assert!(org.stage.errors.is_empty(), "{:?}", org.stage.errors);
+    org.arrives(|org| org.stage.published.len() >= hot.len()).await;
     assert!(hot.len() > 20, "{}", hot.len());
-    for id in &hot[1..] {
+    // Of as many records as come together it is asked at once.
+    org.control("settings", json!({"pageCap": 5})).await;
+    org.pass(1);
+    org.save(hot.iter().map(|id| org.rename(id, "new")).collect());
+    org.arrives(|org| hot.iter().all(|id| org.stage.of(id).len() > 1)).await;
+    for id in &hot {
         assert_eq!(org.stage.of(id), "RU", "{id}");
     }
+    assert!(org.stage.errors.is_empty(), "{:?}", org.stage.errors);
+}
+
+#[tokio::test]
+async fn a_deleted_record_that_fits_arrives_with_all_its_fields() {
+    let mut org = Practice::start("Account", 60, hot(settings())).await;
+    org.catch_up().await;
+    let (hot, _) = org.by_fit();
+    org.pass(60 * 60);
+    org.save(vec![org.delete(&hot[0])]);
+    org.catch_up().await;
     assert_eq!(org.stage.of(&hot[0]), "RD");
     let deleted = org.stage.published.iter().rfind(|one| one.id == hot[0]).unwrap();
     assert!(
