@@ -116,12 +116,12 @@ async fn the_plans_calls_are_within_15_percent_of_what_the_runs_then_used() {
     small_objects_by_rest(&mut rows).await;
     large_objects_by_bulk(&mut rows).await;
     mixed_with_a_live_stretch(&mut rows).await;
-    judge(&rows);
+    let table = table(&rows);
+    eprintln!("{table}");
+    judge(&rows, &table);
 }
 
-fn judge(rows: &[Row]) {
-    let table = table(rows);
-    eprintln!("{table}");
+fn judge(rows: &[Row], table: &str) {
     for row in rows.iter().filter(|row| row.judged) {
         assert!(row.difference().abs() <= 15.0, "{} is off by {:.0} %\n{table}", row.what, row.difference());
     }
@@ -194,7 +194,9 @@ async fn a_plan_counts_the_calls_of_loads_by_parents_and_says_what_is_not_follow
     );
 
     let plan = load_and_restart("three objects by their parents", &stage, &mut rows).await;
-    judge(&rows);
+    let table = table(&rows);
+    eprintln!("{table}");
+    judge(&rows, &table);
     let of = |object: usize, key: &str| plan["objects"][object][key].as_u64().unwrap();
     // Two lists of documents and 21 queries; the folders counted, listed, and a query each; three by status and a list with four.
     let calls = [0, 1, 2].map(|object| of(object, "load_calls"));
