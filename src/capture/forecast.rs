@@ -4,6 +4,8 @@
 //! rules and constants as the real readers (`load`, `poll`, `deletions`, `bulk`), so that a change there changes the forecast;
 //! what cannot be known (how long a job takes, when changes come) is assumed here and nowhere else. It never asks anybody.
 
+mod by_parts;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -15,7 +17,7 @@ use super::page_size::PageSize;
 use super::poll::pause_after;
 use crate::config::PollSettings;
 use crate::domain::ObjectDescription;
-use crate::salesforce::{Calls, Pace, Purpose, bulk, query};
+use crate::salesforce::{Calls, Copying, Pace, Part, Purpose, bulk, query};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// A Bulk job waits and prepares about so long before its rows.
@@ -90,6 +92,10 @@ pub struct Outlook {
     pub bulk: bool,
     /// Rows of a page by REST.
     pub page_rows: u64,
+    /// What a load by REST reads one after the other.
+    pub parts: &'static [Part],
+    /// Records by whose ids rows are read, as many as a load meets; none: nobody told, or none are.
+    pub parents: Option<u64>,
     pub following: Following,
     pub asks_for_deletions: bool,
     /// Of records that changed it is asked whether they fit a condition.
@@ -111,6 +117,8 @@ impl Outlook {
             row_bytes: row_bytes(object),
             bulk: object.bulk,
             page_rows: query::page_rows(object),
+            parts: Copying::of(&object.name).parts(),
+            parents: None,
             following: if object.cursor.is_some() { following } else { Following::None },
             asks_for_deletions: asks_for_deletions(object),
             asks_fit: false,
@@ -200,7 +208,7 @@ impl Outlook {
             let (calls, pages, takes) = self.job(rows, pace);
             return Load { door: Some(Door::Bulk), rows, bytes, jobs: 1, pages, calls, takes };
         }
-        let pages = rows.div_ceil(self.page_rows.max(1)).max(1);
+        let pages = by_parts::calls(self.parts, rows, self.parents, self.page_rows);
         let blobs = rows.saturating_mul(self.blobs);
         let takes = answers(pages.saturating_add(blobs / FETCHES as u64));
         let calls = pages.saturating_add(blobs) as f64;
@@ -397,6 +405,8 @@ mod tests {
             row_bytes: 1_000,
             bulk: true,
             page_rows: 2_000,
+            parts: Copying::Bulk.parts(),
+            parents: None,
             following: Following::Poll,
             asks_for_deletions: true,
             asks_fit: false,

@@ -21,6 +21,8 @@ use crate::{Error, Result};
 /// Rows of a query by REST after it ran into Salesforce's time limit; fewer after each further time.
 const FIRST_LIMIT: u32 = 50_000;
 const FEWEST_ROWS: u32 = 200;
+/// Parents whose ids are asked for at once: what a page of a query holds.
+pub(super) const PARENTS_LISTED: u32 = 2_000;
 
 /// Rows, and where the load stands when they are published.
 #[derive(Debug)]
@@ -281,31 +283,38 @@ impl RestReading<'_> {
         if self.position.after_id.is_none() {
             self.bound_parents(parents).await?;
         }
-        let mut at_once = parents.at_once;
+        let mut at_once = parents.at_once as usize;
         loop {
-            let ids = self.next_parents(parents, at_once).await?;
-            let ends = ids.len() < at_once as usize;
-            let Some(last) = ids.last().cloned() else {
+            let listed = self.next_parents(parents).await?;
+            let are_last = listed.len() < PARENTS_LISTED as usize;
+            let mut left = listed.as_slice();
+            if left.is_empty() {
                 let none = Rows::new(RowLayout::complete(self.object.fields.len()));
                 return Ok(self.hand_over(none, None, true).await);
-            };
-            let (select, include_deleted) = self.select(part);
-            let select = select.of_parents(parents.field, ids.iter().map(String::as_str));
-            let rows = match self.whole(&select.statement()?, include_deleted).await {
-                Ok(rows) => rows,
-                // Nothing of it was handed over.
-                Err(error) if error.kind() == Kind::QueryLocatorGone => continue,
-                Err(error) if error.kind() == Kind::QueryTimeout && at_once > 1 => {
-                    at_once = (at_once / 5).max(1);
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            if !self.hand_over(rows, Some(last), ends).await {
-                return Ok(false);
             }
-            if ends {
-                return Ok(true);
+            while let Some((ids, rest)) = left.split_at_checked(at_once.min(left.len()))
+                && let Some(last) = ids.last()
+            {
+                let (select, include_deleted) = self.select(part);
+                let select = select.of_parents(parents.field, ids.iter().map(String::as_str));
+                let rows = match self.whole(&select.statement()?, include_deleted).await {
+                    Ok(rows) => rows,
+                    // Nothing of it was handed over.
+                    Err(error) if error.kind() == Kind::QueryLocatorGone => continue,
+                    Err(error) if error.kind() == Kind::QueryTimeout && at_once > 1 => {
+                        at_once = (at_once / 5).max(1);
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
+                let ends = are_last && rest.is_empty();
+                if !self.hand_over(rows, Some(last.clone()), ends).await {
+                    return Ok(false);
+                }
+                if ends {
+                    return Ok(true);
+                }
+                left = rest;
             }
         }
     }
@@ -324,9 +333,9 @@ impl RestReading<'_> {
     }
 
     /// Deleted and archived ones too: those that own nothing cost nothing.
-    async fn next_parents(&self, parents: &Parents, most: u32) -> Result<Vec<String>> {
+    async fn next_parents(&self, parents: &Parents) -> Result<Vec<String>> {
         let parent = parents.description();
-        let mut select = Select::all(&parent).order_by_id().limit(most);
+        let mut select = Select::all(&parent).order_by_id().limit(PARENTS_LISTED);
         if let Some(id) = &self.position.after_id {
             select = select.after_id(id);
         }

@@ -22,6 +22,7 @@ mod reading;
 mod sequencer;
 #[cfg(test)]
 mod tests;
+pub mod unfollowed;
 mod window;
 
 pub use condition::{probe as probe_condition, refused as condition_refused};

@@ -58,6 +58,8 @@ pub struct CaptureSettings {
     pub condition: Option<String>,
     /// Rows by the org's own count, if known; decides between REST and Bulk.
     pub estimate: Option<u64>,
+    /// The same of the records by whose ids its rows are read; for the forecast.
+    pub parents: Option<u64>,
     /// Bytes that a Kafka record takes: more are not fetched for one.
     pub largest_record: usize,
     /// How many loads may read at once in this process.

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::output::{self, FormatArgument, Table, count};
 use super::{ConfigArgument, Outcome, block_on};
+use crate::capture::unfollowed::{FULL_LOAD, not_followed};
 use crate::config::{self, CaptureChoice, FieldRules, Method, ObjectSettings, Settings, matches_object};
 use crate::domain::ObjectDescription;
 use crate::error::Kind;
@@ -254,8 +255,8 @@ fn judge(
             _ => return Err(error.during(format_args!("object {}", summary.name))),
         },
     };
-    if let Some(obstacle) = description.unsupported {
-        found.reason = obstacle;
+    if let Some(obstacle) = &description.unsupported {
+        found.reason.clone_from(obstacle);
         return Ok(found);
     }
     found.key = description.fields.get(description.key).map(|field| field.name.clone());
@@ -266,10 +267,7 @@ fn judge(
     found.load = Some(copying.words());
     let Some(cursor) = description.cursor.and_then(|cursor| description.fields.get(cursor.0)) else {
         found.capture = HowCaptured::FullLoad;
-        found.reason = match copying.reason() {
-            Some(reason) => format!("{reason}: loaded, not followed"),
-            None => "it has no field that rises with each change: loaded, not followed".to_owned(),
-        };
+        found.reason = format!("loaded once and not followed: {}", not_followed(&description));
         return Ok(found);
     };
     found.cursor = Some(cursor.name.clone());
@@ -280,7 +278,7 @@ fn judge(
     });
     if settings.is_some_and(|settings| settings.method == Method::FullLoad) {
         found.capture = HowCaptured::FullLoad;
-        found.reason = "the configuration says `method: full-load`".to_owned();
+        found.reason = FULL_LOAD.to_owned();
     } else {
         found.capture = HowCaptured::Poll;
         found.reason = format!("polled by {}", cursor.name);

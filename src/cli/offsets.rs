@@ -121,7 +121,7 @@ fn table(lines: &Vec<Line>, now: Stamp) -> String {
                 match position.capture {
                     Capture::Poll => "poll",
                     Capture::Subscribe => "subscribe",
-                    Capture::None => "-",
+                    Capture::None => "not followed",
                 }
                 .to_owned(),
                 position.committed_to.map_or("-".to_owned(), |to| to.to_string()),
@@ -257,6 +257,13 @@ mod tests {
             ["Account", "live", "poll", "2026-05-19T08:30:00.000Z", "5m", "12,345", "rows", "3"]
         );
         assert!(rows[2].starts_with("Contact  unreadable"), "{text}");
+    }
+
+    #[test]
+    fn what_is_loaded_and_not_followed_says_so() {
+        let loaded = LIVE.replace(r#""capture":"poll""#, r#""capture":"none""#);
+        let text = table(&lines(&[record("position/Account", &loaded)]), Stamp::default());
+        assert!(text.lines().nth(1).is_some_and(|line| line.contains("live   not followed")), "{text}");
     }
 
     #[test]

@@ -95,6 +95,9 @@ impl View {
         let loaded = object.phase == Phase::Live && object.published.refreshed > 0;
         if loaded && self.over.insert(object.object.clone()) {
             tracing::info!(object = %object.object, rows = object.rows_loaded, "full load complete");
+            if let Some(why) = &object.not_followed {
+                tracing::info!(object = %object.object, why, "its changes are not followed");
+            }
         }
     }
 

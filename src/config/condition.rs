@@ -152,6 +152,12 @@ mod tests {
             "CreatedDate > 2026-01-01T00:00:00+01:00 AND CreatedDate = LAST_N_DAYS:30",
             "Group.Type = 'Queue' AND Order.Status LIKE 'A%'",
             "Limit = 5 AND Offset__c IN (1, 2)",
+            // Fields that are called like a clause.
+            "Limit != 5 AND Offset < 5 AND Having > 5",
+            "Limit IN (1) AND Offset NOT IN (1) AND Having LIKE 'a%'",
+            "Limit INCLUDES ('a') AND Offset EXCLUDES ('b')",
+            "Type = 'a' AND From = 'b' AND Where IN ('c') AND Select LIKE 'd'",
+            "Type = 'a' AND (For = 'b' OR All = 'c' OR Using = 'd' OR With = 'e' OR Update = 'f' OR Group = 'g')",
             "Interests__c INCLUDES ('a;b', 'c')",
             "DISTANCE(Place__c, GEOLOCATION(48.1, 11.5), 'km') < 20",
             "Name = '„Zitat“'",
@@ -181,11 +187,35 @@ mod tests {
             ("Type = 'a' ALL ROWS", "`ALL ROWS` is no part"),
             ("Type = 'a' WITH SECURITY_ENFORCED", "is no part"),
             ("SELECT Id FROM Account", "`SELECT` is no part"),
+            ("WHERE NOT (Type = 'a')", "`WHERE` is no part"),
+            ("Type = 'a' FROM Account", "`FROM` is no part"),
+            ("Type = 'a' FOR VIEW", "`FOR VIEW` is no part"),
+            ("Type = 'a' FOR REFERENCE", "`FOR REFERENCE` is no part"),
+            ("Type = 'a' USING SCOPE mine", "`USING SCOPE` is no part"),
+            ("Type = 'a' WITH USER_MODE", "`WITH USER_MODE` is no part"),
+            ("Type = 'a' WITH SYSTEM_MODE", "`WITH SYSTEM_MODE` is no part"),
+            ("Type = 'a' WITH DATA CATEGORY Place__c AT All__c", "`WITH DATA` is no part"),
+            ("Type = 'a' UPDATE TRACKING", "`UPDATE TRACKING` is no part"),
+            ("Type = 'a' UPDATE VIEWSTAT", "`UPDATE VIEWSTAT` is no part"),
+            ("Type = 'a' HAVING COUNT(Id) > 1", "`HAVING` is no part"),
+            ("Type = `a", "no meaning in SOQL"),
+            ("Type = a’", "no meaning in SOQL"),
+            ("Type = “a", "no meaning in SOQL"),
+            ("Type = a”", "no meaning in SOQL"),
+            ("Type = \\'a'", "has no place"),
+            ("Type = 'a'\0", "has no place"),
         ] {
             let (message, _) = check(bad).unwrap_err();
             assert!(message.contains(why), "{bad}: {message}");
         }
         assert!(check(&"A = 1 AND ".repeat(3_000)).is_err());
+    }
+
+    #[test]
+    fn the_longest_condition_is_20_000_characters_however_many_bytes_they_take() {
+        let of = |characters: usize| format!("Name = '{}'", "ü".repeat(characters - 9));
+        assert_eq!(check(&of(20_000)), Ok(()));
+        assert!(check(&of(20_001)).unwrap_err().0.contains("longer than 20000 characters"));
     }
 
     proptest::proptest! {

@@ -30,6 +30,8 @@ pub struct Chosen {
     pub by_name: bool,
     /// Rows by the org's own count, if it tells.
     pub estimate: Option<u64>,
+    /// The same of the records by whose ids its rows are read, where they are.
+    pub parents: Option<u64>,
     /// Followed by subscription.
     pub live: bool,
 }
@@ -68,6 +70,7 @@ pub async fn choose(client: &Client, settings: &Settings) -> Result<Vec<Chosen>>
         settings: object.clone(),
         by_name: true,
         estimate: None,
+        parents: None,
         live: false,
     }));
     if chosen.is_empty() {
@@ -131,6 +134,7 @@ fn capturable(choices: Vec<Choice>, settings: &Settings) -> Result<Vec<Chosen>> 
                     settings: settings.clone(),
                     by_name: choice.by_name,
                     estimate: None,
+                    parents: None,
                     live: false,
                 });
             }
@@ -153,7 +157,8 @@ pub async fn count_rows(client: &Client, chosen: &mut [Chosen]) {
         }
     };
     for object in chosen {
-        object.estimate = estimates.get(&*object.name).copied();
+        let counts = estimates.get(&*object.name).copied().unwrap_or_default();
+        (object.estimate, object.parents) = (counts.rows, counts.parents);
     }
 }
 

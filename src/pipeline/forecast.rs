@@ -78,6 +78,7 @@ pub fn describes(by_shard: impl IntoIterator<Item = usize>) -> f64 {
 mod tests {
     use super::*;
     use crate::config::{DESCRIBE_INTERVAL, PollSettings};
+    use crate::salesforce::Copying;
 
     #[test]
     fn a_thousand_objects_of_eight_shards_are_described_by_forty_calls() {
@@ -92,6 +93,8 @@ mod tests {
             row_bytes: 100,
             bulk: true,
             page_rows: 2_000,
+            parts: Copying::Bulk.parts(),
+            parents: None,
             following: Following::Poll,
             asks_for_deletions: true,
             asks_fit: false,
@@ -125,6 +128,8 @@ mod tests {
             row_bytes: 100,
             bulk: true,
             page_rows: 2_000,
+            parts: Copying::Bulk.parts(),
+            parents: None,
             following: Following::Poll,
             asks_for_deletions: true,
             asks_fit: false,

@@ -16,6 +16,7 @@ use super::circuit::{Circuit, Verdict};
 use super::encoders::{EncoderFactory, ObjectEncoders};
 use super::opening::Opening;
 use super::shard::Parcel;
+use crate::capture::unfollowed::why_not_followed;
 use crate::capture::{ObjectCapture, Step};
 use crate::domain::{Batch, ObjectDescription, Stamp};
 use crate::error::{Kind, Reaction};
@@ -193,6 +194,7 @@ impl ObjectTask {
         if !self.factory.can_wait(object, &open.capture.position().schema_ids).await? {
             self.make_encoders(open, object).await?;
         }
+        self.status.not_followed(why_not_followed(self.opening.settings.method, object));
         open.capture.set_pinned_fields(self.factory.pinned_fields());
         open.capture.load_anew(self.factory.take_needs());
         open.ready_for = Some(object.revision);

@@ -300,6 +300,7 @@ fn object_task(
                 hash_key: context.settings.hash_key.clone(),
                 condition: object.settings.condition.clone(),
                 estimate: object.estimate,
+                parents: object.parents,
                 largest_record,
                 loads: context.loads.clone(),
                 live: object.live.then(|| LiveSettings {

@@ -73,12 +73,14 @@ async fn an_object_that_only_a_glob_asks_for_and_that_nobody_can_read_whole_is_l
             hash_key: None,
             condition: None,
             estimate: None,
+            parents: None,
             largest_record: 1_000_000,
             loads: Arc::new(Semaphore::new(1)),
             until: Some(Stamp::default()),
             live: None,
         };
-        let chosen = Chosen { name: name.clone(), settings: object, by_name, estimate: None, live: false };
+        let (estimate, parents) = (None, None);
+        let chosen = Chosen { name: name.clone(), settings: object, by_name, estimate, parents, live: false };
         let (queue, _parcels) = mpsc::channel(1);
         let task = ObjectTask {
             opening: Opening {

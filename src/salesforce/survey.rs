@@ -16,7 +16,7 @@ use super::describe::Describe;
 use super::fault::{Area, Fault, classify};
 use super::page::{Columns, decode};
 use super::query::{Composite, QUERIES_PER_CALL, total_size};
-use super::{Client, Statement, soql};
+use super::{Client, Copying, Statement, soql};
 
 /// Describes are large and are made one after another within a call: as few as go without another round of calls, so that
 /// nobody waits long for one.
@@ -30,6 +30,14 @@ const CONCURRENT: usize = 8;
 #[derive(Debug)]
 pub struct Sample {
     pub rows: Rows,
+}
+
+/// How large an object is, as far as the org tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RowCounts {
+    pub rows: Option<u64>,
+    /// Records by whose ids its rows are read, if any of them are.
+    pub parents: Option<u64>,
 }
 
 /// One question.
@@ -93,14 +101,28 @@ impl Client {
     }
 
     /// Rows by object as [`Self::estimate_rows`] gives them; of objects with a condition (by name) those that fit it, counted.
-    /// Where that fails the figure is that of the whole object: too high is better than none.
+    /// Where that fails the figure is that of the whole object: too high is better than none. The records that rows are read by
+    /// (`copying`) are counted by the same calls.
     pub async fn estimate_fitting(
         &self,
         names: &[&str],
         conditions: &[(String, String)],
-    ) -> Result<BTreeMap<String, u64>> {
-        let rows = self.estimate_rows(names).await?;
-        Ok(self.fitting(rows, conditions).await)
+    ) -> Result<BTreeMap<String, RowCounts>> {
+        let mut asked = names.to_vec();
+        for parents in names.iter().filter_map(|name| Copying::of(name).reads_by()) {
+            if !asked.contains(&parents.object) {
+                asked.push(parents.object);
+            }
+        }
+        let all = self.estimate_rows(&asked).await?;
+        // Parents count whether or not they fit a condition of their own.
+        let parents = |name: &str| all.get(Copying::of(name).reads_by()?.object).copied();
+        let rows = self.fitting(all.clone(), conditions).await;
+        let counts = |name: &&str| {
+            let counts = RowCounts { rows: rows.get(*name).copied(), parents: parents(name) };
+            ((*name).to_owned(), counts)
+        };
+        Ok(names.iter().map(counts).collect())
     }
 
     /// The same; what the org has no figure for is counted by so many calls at most.

@@ -260,6 +260,42 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn of_two_old_fields_that_hold_a_value_the_one_of_its_own_type_goes_on() {
+        let mut lineage = SchemaLineage::merge(None, &described(&[("Id", "id"), ("A", "int")]));
+        for look in [&[("Id", "id"), ("A", "double")][..], &[("Id", "id")], &[("Id", "id"), ("A", "int")]] {
+            lineage = SchemaLineage::merge(Some(&lineage), &described(look));
+        }
+        assert_eq!(names(&lineage), [("Id", true), ("A", true), ("A_2", false)]);
+    }
+
+    #[test]
+    fn a_long_holds_ints_and_goes_on() {
+        let first = SchemaLineage::merge(None, &described(&[("Id", "id"), ("A", "long")]));
+        let second = SchemaLineage::merge(Some(&first), &described(&[("Id", "id"), ("A", "int")]));
+        assert_eq!(names(&second), [("Id", true), ("A", true)]);
+        assert_eq!(second.fields[1].source.kind, FieldKind::Long);
+    }
+
+    #[test]
+    fn names_that_differ_by_case_only_are_one_name() {
+        let first = SchemaLineage::merge(None, &described(&[("Id", "id"), ("A__c", "string")]));
+        let second = SchemaLineage::merge(Some(&first), &described(&[("Id", "id"), ("a__c", "boolean")]));
+        assert_eq!(names(&second), [("Id", true), ("A__c", false), ("a__c_2", true)]);
+    }
+
+    #[test]
+    fn what_is_known_beside_the_fields_goes_on_with_them() {
+        let object = described(&[("Id", "id")]);
+        let mut first = SchemaLineage::merge(None, &object);
+        first.key_ids.insert("crm.Invoice_c".to_owned(), 7);
+        first.asked = Some(Asked::default());
+        let other = ObjectDescription { label: "Bill".to_owned(), ..object };
+        let second = SchemaLineage::merge(Some(&first), &other);
+        assert_eq!((&second.key_ids, &second.asked), (&first.key_ids, &first.asked));
+        assert_eq!(second.label, "Bill");
+    }
+
+    #[test]
     fn what_avro_does_not_see_changes_no_name() {
         let first = SchemaLineage::merge(None, &described(&[("Id", "id"), ("A", "string"), ("B", "double")]));
         let mut object = described(&[("Id", "id"), ("A", "picklist"), ("B", "currency")]);

@@ -26,6 +26,7 @@ pub(super) struct Standing {
     /// What it goes back to when it moves again.
     phase_before: Phase,
     capture: Capture,
+    not_followed: Option<String>,
     rows_loaded: u64,
     rows_expected: Option<u64>,
     load_calls: Option<LoadCalls>,
@@ -67,6 +68,7 @@ impl ObjectStatus {
             phase: Phase::Waiting,
             phase_before: Phase::Waiting,
             capture: Capture::None,
+            not_followed: None,
             rows_loaded: 0,
             rows_expected: None,
             load_calls: None,
@@ -126,6 +128,11 @@ impl ObjectStatus {
     /// How many rows a full load is expected to bring, before the load itself announces them.
     pub fn expect_rows(&self, rows: u64) {
         self.note(|state| state.rows_expected = Some(rows));
+    }
+
+    /// Why changes are not captured once it is loaded; none: they are.
+    pub fn not_followed(&self, why: Option<String>) {
+        self.note(|state| state.not_followed = why);
     }
 
     /// A full load is over, and cost so much.
@@ -242,6 +249,7 @@ impl ObjectStatus {
                 Capture::Subscribe => "subscribe",
                 Capture::None => "none",
             },
+            not_followed: state.not_followed.clone(),
             rows_loaded: state.rows_loaded,
             rows_expected: state.rows_expected,
             load_calls: state.load_calls,

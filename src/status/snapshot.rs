@@ -51,6 +51,8 @@ pub struct ObjectReport {
     pub object: String,
     pub phase: Phase,
     pub capture: &'static str,
+    /// Why changes are not captured once it is loaded; none: they are, or it has not been described yet.
+    pub not_followed: Option<String>,
     /// Rows of the current or last full load that were read.
     pub rows_loaded: u64,
     /// Rows it is expected to have; none: not known.

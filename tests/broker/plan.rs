@@ -83,6 +83,10 @@ async fn load_and_restart(what: &str, stage: &Stage, rows: &mut Vec<Row>) -> Val
     load.by_purpose += &format!(" (used: {})", used.lines().next().unwrap_or_default());
     rows.push(load);
     assert!(words.contains("; full loads used "), "{words}");
+    for object in first["objects"].as_array().unwrap().iter().filter(|object| object["capture"] == "none") {
+        let said = format!("its changes are not followed object={}", object["object"].as_str().unwrap());
+        assert!(words.contains(&said), "{words}");
+    }
 
     let again = plan(stage).await;
     for object in again["objects"].as_array().unwrap() {
@@ -114,6 +118,10 @@ async fn the_plans_calls_are_within_15_percent_of_what_the_runs_then_used() {
     mixed_with_a_live_stretch(&mut rows).await;
     let table = table(&rows);
     eprintln!("{table}");
+    judge(&rows, &table);
+}
+
+fn judge(rows: &[Row], table: &str) {
     for row in rows.iter().filter(|row| row.judged) {
         assert!(row.difference().abs() <= 15.0, "{} is off by {:.0} %\n{table}", row.what, row.difference());
     }
@@ -149,6 +157,52 @@ async fn large_objects_by_bulk(rows: &mut Vec<Row>) {
     assert_eq!(plan["calls"]["jobs"], 3);
     assert!(plan["calls"]["bytes"].as_u64().unwrap() > 10_000_000, "{plan}");
     assert!(plan["objects"][0]["load_calls"].as_u64().unwrap() > 14, "many pages: {plan}");
+}
+
+/// 150 parents a query, one parent a query, and versions of articles, of which some are read by article.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_counts_the_calls_of_loads_by_parents_and_says_what_is_not_followed() {
+    let mut rows = Vec::new();
+    let sizes = &[
+        ("ContentDocument", 3_000),
+        ("ContentDocumentLink", 9_000),
+        ("ContentFolder", 80),
+        ("ContentFolderMember", 200),
+        ("KnowledgeArticle", 600),
+        ("KnowledgeArticleVersion", 1_500),
+    ];
+    let names = "[ ContentDocumentLink, ContentFolderMember, KnowledgeArticleVersion ]";
+    let stage = Stage::of(Setup { rows: sizes, ..Setup::new(names) }).await;
+    stage.rewrite("interval: 1s, max_interval: 1s", "interval: 10m, max_interval: 10m");
+    let (code, text, words) = stage.run(&["check", "--plan"]).await;
+    assert_eq!(code, Some(0), "{text}{words}");
+    let line =
+        |start: &str| text.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{text}"));
+    let links = line("ContentDocumentLink ");
+    assert!(
+        links.contains(" not followed ") && links.contains("loaded once and not followed: Salesforce"),
+        "{text}"
+    );
+    assert!(
+        line("ContentDocumentLink: ").contains("read by the ids of ContentDocument: a call for each 150 of ")
+    );
+    assert!(line("ContentFolderMember: ").contains("read by the ids of ContentFolder: a call for each of "));
+    let articles = line("KnowledgeArticleVersion: ");
+    assert!(
+        articles
+            .contains("replaced versions are read by the ids of KnowledgeArticle: a call for each 150 of ")
+    );
+
+    let plan = load_and_restart("three objects by their parents", &stage, &mut rows).await;
+    let table = table(&rows);
+    eprintln!("{table}");
+    judge(&rows, &table);
+    let of = |object: usize, key: &str| plan["objects"][object][key].as_u64().unwrap();
+    // Two lists of documents and 21 queries; the folders counted, listed, and a query each; three by status and a list with four.
+    let calls = [0, 1, 2].map(|object| of(object, "load_calls"));
+    assert_eq!(calls, [23, 82, 8], "deleted parents count too: {plan}");
+    assert!(rows[0].by_purpose.contains("full loads used 113 where "), "{}", rows[0].by_purpose);
+    assert_eq!((of(0, "calls_a_day"), of(1, "calls_a_day")), (0, 0), "{plan}");
 }
 
 /// Two objects polled, two followed by events, one of them busy; then so many polls long.

@@ -89,7 +89,12 @@ async fn discover_says_how_each_special_object_is_copied_and_what_clouds_lack() 
     let of = |name: &str| found.iter().find(|object| object["object"] == name).unwrap();
     for (object, capture, load, reason) in [
         ("ContentDocumentLink", "full-load", "rest by ContentDocument", "only by ContentDocumentId"),
-        ("ContentFolderItem", "full-load", "rest by ContentFolder", "loaded, not followed"),
+        (
+            "ContentFolderItem",
+            "full-load",
+            "rest by ContentFolder",
+            "loaded once and not followed: Salesforce answers queries on it only by ParentContentFolderId",
+        ),
         (
             "KnowledgeArticleVersion",
             "poll",

@@ -42,10 +42,12 @@ impl ObjectCapture {
 
     /// Counts from here on, against what the rows that the org tells of should cost.
     fn count_load(&mut self, by_bulk: bool) {
-        let Some(rows) = self.settings.estimate else { return };
+        let (rows, parents) = (self.settings.estimate, self.settings.parents);
+        // Where every query must name parents, they alone are told.
+        let Some(rows) = rows.or(parents.map(|_| 0)) else { return };
         let object = self.description();
         let outlook = Outlook::new(object, rows, Following::None, &self.settings.poll);
-        let outlook = Outlook { bulk: outlook.bulk && by_bulk, ..outlook };
+        let outlook = Outlook { bulk: outlook.bulk && by_bulk, parents, ..outlook };
         let forecast = outlook.load(&Pace::default()).calls as u64;
         self.load_calls = Some(Counted { used: Arc::default(), forecast });
     }

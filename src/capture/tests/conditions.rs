@@ -98,6 +98,99 @@ async fn what_another_condition_leaves_out_is_deleted_and_what_it_takes_in_is_lo
 }
 
 #[tokio::test]
+async fn of_two_conditions_of_before_all_that_fitted_either_is_deleted_once_and_nothing_else() {
+    let warm = || Some("Rating = 'Warm'".to_owned());
+    let mut org = Practice::start("Account", 400, CaptureSettings { condition: warm(), ..settings() }).await;
+    org.catch_up().await;
+    let was_deleted = org.ids().into_iter().find(|id| org.stage.of(id) == "R").unwrap();
+    org.pass(5);
+    org.save(vec![org.delete(&was_deleted)]);
+    // So long ago that nothing remembers it.
+    org.catch_up().await;
+    for _ in 0..3 {
+        org.pass(60 * 60);
+        org.catch_up().await;
+    }
+    assert_eq!(org.stage.of(&was_deleted), "RD");
+    let published: BTreeSet<String> = org.stage.published.iter().map(|one| one.id.clone()).collect();
+    let loaded = org.stage.published.len();
+
+    org.stage.settings.condition = Some(HOT.to_owned());
+    org.stage.restart().await;
+    let left = |half: &str| Some(format!("Rating = 'Warm' AND {half}"));
+    let need = |half: &str| Need { left: left(half), ..Need::of(ReloadReason::Condition) };
+    org.stage.capture.load_anew(vec![need("Name != 'x'"), need("Name = 'x'")]);
+    while org.stage.position().reload.is_some_and(|reload| reload.leaving.is_some())
+        || org.stage.published.len() == loaded
+    {
+        org.stage.step().await;
+    }
+    org.catch_up().await;
+    assert!(org.stage.errors.is_empty(), "{:?}", org.stage.errors);
+    let (_, cold) = org.by_fit();
+    for id in &cold {
+        assert_eq!(org.stage.of(id), if published.contains(id) { "RD" } else { "" }, "{id}");
+    }
+    assert_eq!(org.stage.of(&was_deleted), "RD", "it was gone already");
+    let mut deletes = org.stage.published[loaded..].iter().filter(|one| one.operation == Operation::Delete);
+    assert!(deletes.clone().count() > 20 && deletes.all(|one| one.source == Source::Refetch));
+    org.assert_holds_what_fits();
+}
+
+#[tokio::test]
+async fn a_condition_of_before_that_salesforce_refuses_leaves_nothing_behind() {
+    for before in ["NoSuchField__c = 1", "Rating = 'Warm' OR"] {
+        let mut org = Practice::start("Account", 60, settings()).await;
+        org.catch_up().await;
+        org.stage.settings.condition = Some(HOT.to_owned());
+        org.stage.restart().await;
+        let left = Some(before.to_owned());
+        org.stage.capture.load_anew(vec![Need { left, ..Need::of(ReloadReason::Condition) }]);
+        org.stage.step().await;
+        while org.stage.position().reload.is_some() {
+            org.pass(1);
+            org.stage.step().await;
+        }
+        assert!(org.stage.errors.is_empty(), "{before}: {:?}", org.stage.errors);
+        org.assert_holds_what_fits();
+    }
+}
+
+#[tokio::test]
+async fn what_fits_is_read_to_the_last_page_of_the_answer() {
+    let mut org = Practice::start_with("Account", 200, |client| hot(live(client, true))).await;
+    let (hot, _) = org.by_fit();
+    org.arrives(|org| org.stage.published.len() >= hot.len()).await;
+    assert!(hot.len() > 20, "{}", hot.len());
+    // Of as many records as come together it is asked at once.
+    org.control("settings", json!({"pageCap": 5})).await;
+    org.pass(1);
+    org.save(hot.iter().map(|id| org.rename(id, "new")).collect());
+    org.arrives(|org| hot.iter().all(|id| org.stage.of(id).len() > 1)).await;
+    for id in &hot {
+        assert_eq!(org.stage.of(id), "RU", "{id}");
+    }
+    assert!(org.stage.errors.is_empty(), "{:?}", org.stage.errors);
+}
+
+#[tokio::test]
+async fn a_deleted_record_that_fits_arrives_with_all_its_fields() {
+    let mut org = Practice::start("Account", 60, hot(settings())).await;
+    org.catch_up().await;
+    let (hot, _) = org.by_fit();
+    org.pass(60 * 60);
+    org.save(vec![org.delete(&hot[0])]);
+    org.catch_up().await;
+    assert_eq!(org.stage.of(&hot[0]), "RD");
+    let deleted = org.stage.published.iter().rfind(|one| one.id == hot[0]).unwrap();
+    assert!(
+        deleted.cells.contains_key("Phone"),
+        "it fits, so that all of it may be seen: {:?}",
+        deleted.cells
+    );
+}
+
+#[tokio::test]
 async fn only_records_that_fit_are_loaded_by_either_door() {
     for estimate in [None, Some(1)] {
         let mut org = Practice::start("Account", 700, hot(CaptureSettings { estimate, ..settings() })).await;
@@ -279,6 +372,7 @@ async fn a_page_whose_question_fails_waits_and_nothing_of_it_is_lost() {
         QUESTION,
         [
             refuse(400, "INVALID_FIELD", "No such column 'Rating' on entity 'Account'."),
+            refuse(400, "MALFORMED_QUERY", "unexpected token: 'Hot'"),
             rows(&["001A", "001B"], Some(STAMP), None),
         ],
     );
@@ -287,11 +381,12 @@ async fn a_page_whose_question_fails_waits_and_nothing_of_it_is_lost() {
     stage.restart().await;
     stage.catch_up(NOW).await;
     assert_eq!(ids_of(&stage), ["001A", "001B"]);
-    let [error] = stage.errors.as_slice() else { panic!("{:?}", stage.errors) };
-    assert_eq!(error.kind(), Kind::ObjectMisconfigured);
-    assert!(
-        error.to_string().contains("refuses its `where`") && error.to_string().contains("No such column")
-    );
+    let [unknown, refused] = stage.errors.as_slice() else { panic!("{:?}", stage.errors) };
+    for (error, sentence) in [(unknown, "No such column"), (refused, "unexpected token")] {
+        assert_eq!(error.kind(), Kind::ObjectMisconfigured, "{error}");
+        let text = error.to_string();
+        assert!(text.contains("refuses its `where`") && text.contains(sentence), "{text}");
+    }
 }
 
 #[tokio::test]

@@ -127,6 +127,27 @@ async fn a_hidden_value_has_one_hash_whichever_door_it_came_through() {
 }
 
 #[tokio::test]
+async fn who_saved_a_record_has_one_hash_in_its_header_and_in_its_field() {
+    let user = |rules: FieldRules| async move {
+        let of_client = |client: &Client| CaptureSettings { fields: rules, ..hidden(live(client, true)) };
+        let mut org = Practice::start_with("Account", 10, of_client).await;
+        let id = org.ids().swap_remove(0);
+        org.arrives(|org| org.stage.published.len() >= 10).await;
+        org.save(vec![org.change_hidden(&id)]);
+        org.arrives(|org| org.stage.of(&id) == "RU").await;
+        let newest = org.stage.published.iter().rfind(|one| one.id == id).unwrap();
+        (newest.commit_user.clone(), newest.cells.get("LastModifiedById").cloned())
+    };
+    let saved_by = || vec!["LastModifiedById".to_owned()];
+    let (header, field) = user(FieldRules::default()).await;
+    assert!(header.is_some() && header == field, "{header:?} {field:?}");
+    let (header, field) = user(FieldRules { hash: saved_by(), ..FieldRules::default() }).await;
+    assert!(header.as_ref().is_some_and(|hash| hash.len() == 64) && header == field, "{header:?} {field:?}");
+    let (header, field) = user(FieldRules { exclude: saved_by(), ..FieldRules::default() }).await;
+    assert_eq!((header, field), (None, None));
+}
+
+#[tokio::test]
 async fn a_field_that_is_left_out_is_not_even_asked_for_and_no_change_is_made_of_it() {
     let mut org = Practice::start_with("Account", 10, |client| hidden(live(client, true))).await;
     let described = org.stage.capture.description();

@@ -47,6 +47,8 @@ struct Published {
     /// Why it goes to the dead letters.
     refused: Option<(Kind, String)>,
     source: Source,
+    /// Who saved it, as the header tells.
+    commit_user: Option<String>,
     /// Topics that are not new do not get it.
     left_out_elsewhere: bool,
 }
@@ -92,6 +94,7 @@ fn settings() -> CaptureSettings {
         hash_key: None,
         condition: None,
         estimate: None,
+        parents: None,
         largest_record: 1_000_000,
         loads: Arc::new(Semaphore::new(4)),
         until: None,
@@ -173,6 +176,7 @@ impl Stage {
                     blobs: blobs.collect(),
                     refused: refused.map(|error| (error.kind(), error.to_string())),
                     source: detail.map_or(batch.source, |detail| detail.source),
+                    commit_user: detail.and_then(|detail| detail.commit_user.as_deref()).map(str::to_owned),
                     left_out_elsewhere: batch
                         .only
                         .as_ref()

@@ -21,7 +21,8 @@ fn assert_whole(org: &Practice, rows: usize) {
 async fn links_of_documents_are_read_by_document_and_a_load_ended_anywhere_repeats_none() {
     let mut org =
         org("ContentDocumentLink", &[("ContentDocument", 700), ("ContentDocumentLink", 5_000)]).await;
-    org.control("settings", json!({"pageCap": 300})).await;
+    // All parents are listed by one page; the links of 150 of them are more than that.
+    org.control("settings", json!({"pageCap": 800})).await;
     org.refuse("/query/0r8", 1, 400, "INVALID_QUERY_LOCATOR").await;
     org.refuse("ContentDocumentId IN", 1, 400, "QUERY_TIMEOUT").await;
     let mut batches = 0;
@@ -50,6 +51,39 @@ async fn what_takes_one_parent_a_query_is_read_by_one_query_each() {
     }
 }
 
+/// Loads by the org's counts: calls used, and forecast.
+async fn load_calls(object: &str, rows: u64, parent: &str, parents: u64) -> (u64, u64) {
+    let config = OrgConfig::default().with_rows(parent, parents).with_rows(object, rows);
+    let counted = CaptureSettings { estimate: Some(rows), parents: Some(parents), ..settings() };
+    let mut org = Practice::start_in(config, object, |_| counted).await;
+    while org.stage.position_or_none().is_none_or(|position| position.load.is_none_or(|load| !load.done)) {
+        org.stage.step().await;
+    }
+    assert_whole(&org, rows as usize);
+    let calls = org.stage.capture.take_load_calls().expect("a load that ended");
+    (calls.used, calls.forecast)
+}
+
+#[tokio::test]
+async fn a_load_by_parents_uses_as_many_calls_as_were_forecast_from_the_parents_counts() {
+    for (object, rows, parent, parents, calls) in [
+        // One list; five queries of 150 parents and less.
+        ("ContentDocumentLink", 5_000, "ContentDocument", 700, 6),
+        // Two lists, 14 queries and one.
+        ("ContentDocumentLink", 3_000, "ContentDocument", 2_100, 17),
+        // Behind two full queries nobody asks for more; behind a full list he does.
+        ("IdeaComment", 300, "Idea", 300, 3),
+        ("ContentFolderItem", 60, "ContentFolder", 2_000, 16),
+        // A count, a list, a query each.
+        ("ContentFolderMember", 60, "ContentFolder", 45, 47),
+        // Three by status, and one for the articles of replaced versions.
+        ("KnowledgeArticleVersion", 600, "KnowledgeArticle", 100, 5),
+    ] {
+        let used = load_calls(object, rows, parent, parents).await;
+        assert_eq!(used, (calls, calls), "{object} by {parents} {parent}: used, forecast");
+    }
+}
+
 #[tokio::test]
 async fn where_every_parent_is_a_call_too_many_of_them_are_refused_before_the_first() {
     let mut org = org("ContentFolderMember", &[("ContentFolder", 2_001), ("ContentFolderMember", 10)]).await;
@@ -63,6 +97,16 @@ async fn where_every_parent_is_a_call_too_many_of_them_are_refused_before_the_fi
         "{error}"
     );
     assert!(org.stage.published.is_empty());
+}
+
+#[tokio::test]
+async fn as_many_parents_as_may_be_are_not_refused() {
+    let mut org = org("ContentFolderMember", &[("ContentFolder", 2_000), ("ContentFolderMember", 10)]).await;
+    for _ in 0..3 {
+        org.stage.step().await;
+    }
+    assert!(org.stage.errors.is_empty(), "{:?}", org.stage.errors);
+    assert!(org.stage.position().load.is_some_and(|load| load.after_id.is_some()), "it is read");
 }
 
 #[tokio::test]

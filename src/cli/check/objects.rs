@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use super::Line;
 use crate::capture::condition_refused;
+use crate::capture::unfollowed::{FULL_LOAD, not_followed};
 use crate::cli::output::count;
 use crate::config::{CaptureChoice, FieldRules, Method, PlatformEventSettings, Settings};
 use crate::domain::{ObjectDescription, Stamp};
 use crate::error::Kind;
 use crate::pipeline::{self, Chosen, token_store};
 use crate::salesforce::pubsub::{PubSub, change_topic, platform_topic};
-use crate::salesforce::survey::Sample;
+use crate::salesforce::survey::{RowCounts, Sample};
 use crate::salesforce::{
     Allowance, Client, Copying, Describe, ObjectSummary, Pace, Purpose, Select, Statement, discover,
     hides_deletions,
@@ -173,7 +174,8 @@ async fn one_by_one(
         };
         let outcome = match outcome {
             Ok(mut examined) => {
-                examined.chosen.estimate = estimates.get(&name).copied();
+                let counts = estimates.get(&name).copied().unwrap_or_default();
+                (examined.chosen.estimate, examined.chosen.parents) = (counts.rows, counts.parents);
                 Found::Examined(Box::new(examined))
             }
             Err(error) => not_captured(settings, choice.by_name, choice.wanted, error),
@@ -239,6 +241,7 @@ fn compile(settings: &Settings, choice: &discover::Choice, describe: &Describe) 
         settings: entry.clone(),
         by_name: choice.by_name,
         estimate: None,
+        parents: None,
         live: false,
     };
     let mut examined = Examined {
@@ -259,7 +262,7 @@ async fn estimates(
     names: &[&str],
     conditions: &[(String, String)],
     wanted: bool,
-) -> (BTreeMap<String, u64>, u64) {
+) -> (BTreeMap<String, RowCounts>, u64) {
     if !wanted || names.is_empty() {
         return (BTreeMap::new(), 0);
     }
@@ -304,7 +307,10 @@ async fn ask_objects(
         wanted.then(|| Select::only(&object.description, []).window(Some(since), None).count().ok()).flatten()
     };
     let counted: Vec<Option<String>> = examined.iter().map(changed).collect();
-    let counts: Vec<String> = counted.iter().flatten().cloned().collect();
+    let mut counts: Vec<String> = counted.iter().flatten().cloned().collect();
+    // As a load reads them, deleted ones too: the org's own count leaves those out.
+    let parents: Vec<(&str, String)> = if wants_plan { parents_of(&examined) } else { Vec::new() };
+    counts.extend(parents.iter().map(|(_, statement)| statement.clone()));
     let mute: Vec<&str> = examined
         .iter()
         .filter(|object| object.should_tell_deletions())
@@ -334,6 +340,8 @@ async fn ask_objects(
             (sample, changes)
         })
         .collect();
+    let parents: BTreeMap<&str, u64> =
+        parents.iter().zip(counts).filter_map(|((name, _), count)| Some((*name, count.ok()?))).collect();
     let (on, line) = match subscriptions {
         Some((on, line)) => (Some(on), Some(line)),
         None => (None, None),
@@ -343,6 +351,9 @@ async fn ask_objects(
         let Found::Examined(object) = found else { continue };
         let Some((sample, changes)) = readings.next() else { continue };
         object.changes_per_day = changes;
+        let read_by = Copying::of(name).reads_by();
+        let exact = read_by.and_then(|of| parents.get(of.object)).copied();
+        object.chosen.parents = exact.or(object.chosen.parents);
         object.tells_deletions = told.get(name).is_some_and(Result::is_ok);
         object.choose_capture(on.as_ref());
         match sample {
@@ -360,6 +371,19 @@ async fn ask_objects(
         }
     }
     line
+}
+
+/// What counts the records by whose ids rows are read, each once.
+fn parents_of(examined: &[&Examined]) -> Vec<(&'static str, String)> {
+    let mut counts: Vec<(&str, String)> = Vec::new();
+    for of in examined.iter().filter_map(|object| Copying::of(&object.chosen.name).reads_by()) {
+        if counts.iter().all(|(known, _)| *known != of.object)
+            && let Ok(statement) = Select::all(&of.description()).count()
+        {
+            counts.push((of.object, statement));
+        }
+    }
+    counts
 }
 
 fn lost() -> Error {
@@ -385,18 +409,15 @@ impl Examined {
     }
 
     fn polled_because(&self, why: &str) -> String {
-        match self.description.cursor_field() {
-            _ if self.chosen.settings.method == Method::FullLoad => {
-                "the configuration says `method: full-load`".to_owned()
-            }
-            Some(cursor) => match Copying::of(&self.chosen.name).reason() {
-                Some(reason) => format!("polled by {}{why}; {reason}", cursor.name),
-                None => format!("polled by {}{why}", cursor.name),
-            },
-            None => match Copying::of(&self.chosen.name).reason() {
-                Some(reason) => format!("loaded and not followed: {reason}"),
-                None => "loaded and not followed: it has no field that rises with each change".to_owned(),
-            },
+        let Some(cursor) = self.description.cursor_field().filter(|_| self.is_followed()) else {
+            return match self.chosen.settings.method {
+                Method::FullLoad => FULL_LOAD.to_owned(),
+                Method::Cdc => format!("loaded once and not followed: {}", not_followed(&self.description)),
+            };
+        };
+        match Copying::of(&self.chosen.name).reason() {
+            Some(reason) => format!("polled by {}{why}; {reason}", cursor.name),
+            None => format!("polled by {}{why}", cursor.name),
         }
     }
 

@@ -16,6 +16,7 @@ use crate::cli::output::{Table, count};
 use crate::cli::subjects::Becomes;
 use crate::config::{After, Method, Settings};
 use crate::domain::{ObjectDescription, Position, Stamp, State};
+use crate::pipeline::Chosen;
 use crate::pipeline::forecast::{Forecast, describes, forecast};
 use crate::publish;
 use crate::salesforce::{Copying, Pace, Purpose};
@@ -157,8 +158,13 @@ fn outlook(object: &Examined, stands: Option<&Position>, now: Stamp) -> Outlook 
     let rows = object.chosen.estimate.unwrap_or_default();
     let known = Outlook::new(&object.description, rows, following, &settings.poll);
     let behind = stands.and_then(Position::behind).map(|behind| now.since(behind));
+    let to_load = rows_to_load(object, stands).0;
+    // Of a load that goes on: parents are left as rows are.
+    let share = to_load.map_or(0.0, |left| if rows > 0 { left as f64 / rows as f64 } else { 1.0 });
+    let parents = object.chosen.parents.map(|parents| (parents as f64 * share).round() as u64);
     Outlook {
-        load: rows_to_load(object, stands).0,
+        load: to_load,
+        parents,
         row_bytes: object.row_bytes.unwrap_or(known.row_bytes),
         asks_for_deletions: object.tells_deletions,
         asks_fit: settings.condition.is_some(),
@@ -225,7 +231,7 @@ fn planned(
         },
         load_note: rows_to_load(object, stands)
             .1
-            .or_else(|| by_parents(&chosen.name))
+            .or_else(|| by_parents(chosen))
             .or_else(|| bytes_of(&object.description)),
         rows: chosen.estimate,
         rows_to_load: load.rows,
@@ -243,10 +249,20 @@ fn planned(
     }
 }
 
-/// What no number of rows tells: the forecast is for pages of rows.
-fn by_parents(object: &str) -> Option<String> {
-    let of = Copying::of(object).parents()?;
-    Some(format!("read by the ids of {}: two calls for each {} of them", of.object, of.at_once))
+/// What no number of rows tells.
+fn by_parents(object: &Chosen) -> Option<String> {
+    let copying = Copying::of(&object.name);
+    let of = copying.reads_by()?;
+    let rows = if copying.parents().is_some() { "read" } else { "replaced versions are read" };
+    let each = if of.at_once == 1 { "each".to_owned() } else { format!("each {}", of.at_once) };
+    let cost = match (object.parents, of.most) {
+        (None, _) => format!("a call for {each} of them; the org does not tell how many there are"),
+        (Some(there), Some(most)) if there > most => {
+            format!("there are {} of them, and a run refuses more than {}", count(there), count(most))
+        }
+        (Some(there), _) => format!("a call for {each} of {}", count(there)),
+    };
+    Some(format!("{rows} by the ids of {}: {cost}", of.object))
 }
 
 fn bytes_of(object: &ObjectDescription) -> Option<String> {
@@ -337,7 +353,7 @@ fn objects_table(plan: &Plan) -> String {
             or_dash(object.rows),
             object.load.to_owned(),
             count(object.load_calls),
-            object.capture.to_owned(),
+            if object.capture == "none" { "not followed" } else { object.capture }.to_owned(),
             or_dash(object.changes_in_the_last_day),
             count(object.calls_a_day),
             object.reason.clone(),

@@ -61,6 +61,31 @@ async fn counts_fall_back_where_the_cached_ones_are_silent() {
 }
 
 #[tokio::test]
+async fn parents_are_counted_by_the_call_that_counts_rows_whatever_condition_they_have() {
+    let org = Org::start().await;
+    let counts = r#"{"sObjects":[{"count":700,"name":"Idea"},{"count":9,"name":"IdeaComment"},
+        {"count":4,"name":"KnowledgeArticle"},{"count":8,"name":"Help__kav"}]}"#;
+    org.on("/limits/recordCount", [reply(200, counts)]);
+    org.on("/query?q=", [reply(200, r#"{"totalSize":2,"done":true,"records":[]}"#)]);
+    let gone = r#"{"compositeResponse":[{"body":[{"errorCode":"INVALID_TYPE","message":"x"}],
+        "httpStatusCode":400,"referenceId":"q0"}]}"#;
+    org.on("/composite", [reply(200, gone)]);
+    let conditions = [("Idea".to_owned(), "Title != null".to_owned())];
+    let names = ["Idea", "IdeaComment", "Help__kav", "Gone__c"];
+    let counts = org.client().await.estimate_fitting(&names, &conditions).await.unwrap();
+    let of = |name: &str| (counts[name].rows, counts[name].parents);
+    assert_eq!((of("Idea"), of("IdeaComment")), ((Some(2), None), (Some(9), Some(700))));
+    assert_eq!((of("Help__kav"), of("Gone__c")), ((Some(8), Some(4)), (None, None)));
+    let asked = org.requests("/limits/recordCount");
+    let [asked] = asked.as_slice() else { panic!("{asked:?}") };
+    assert!(
+        asked.line.contains("=Idea,IdeaComment,Help__kav,Gone__c,KnowledgeArticle "),
+        "each once: {}",
+        asked.line
+    );
+}
+
+#[tokio::test]
 async fn records_are_fetched_by_id_in_calls_of_two_thousand() {
     let org = Org::start().await;
     org.on(
