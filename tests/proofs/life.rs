@@ -165,9 +165,13 @@ async fn live(after: &str) {
             assert!(Instant::now() < last, "never all loaded and followed: {:#?}", life.stage.status().await);
             followed = life.follows().await;
             over = Instant::now() + length();
+            if followed {
+                next_restart = Instant::now() + Duration::from_secs(10);
+            }
         }
-        // Once a load may be interrupted; a program that is ended each time before it has begun shows nothing.
-        if Instant::now() >= next_restart && (restarts == 0 || life.follows().await) {
+        // The first load is interrupted once: a program that is ended each time before it has begun shows nothing. Later loads, of
+        // fields that came, are interrupted as it falls out.
+        if Instant::now() >= next_restart && (restarts == 0 || followed) {
             running = life.restart(running).await;
             restarts += 1;
             next_restart = Instant::now() + Duration::from_secs(10 + life.draw.below(15));
