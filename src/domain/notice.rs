@@ -21,8 +21,9 @@ pub enum NoticeKind {
     GapFound { reason: &'static str, from: Stamp },
     /// It was, up to there.
     GapRepaired { reason: &'static str, from: Stamp, to: Stamp },
-    /// Events that only said that something happened: so many records were read instead.
-    RecordsReread { records: u64 },
+    /// So many records were read by their ids: events only said that something happened to them (`event`), or what an event
+    /// told of them is younger than their rows in a page of a load (`load`) or of a poll (`poll`), and not all of them.
+    RecordsReread { reason: &'static str, records: u64 },
     /// Platform events cannot be read again: those from this moment on (if one is known) that the bus no longer keeps
     /// are not in the topic.
     EventsMissed { reason: &'static str, from: Option<Stamp> },
@@ -50,8 +51,11 @@ impl NoticeKind {
             Self::GapFound { reason, .. } | Self::EventsMissed { reason, .. } => Some(reason),
             // No stream told of what changed; other reasons are no hole in what was captured.
             Self::ReloadBegun { reason: ReloadReason::AllRecords, .. } => Some("all-records"),
-            Self::RecordsReread { .. } => Some("event"),
-            Self::GapRepaired { .. } | Self::ReloadBegun { .. } | Self::ReloadDone { .. } => None,
+            Self::RecordsReread { reason: reason @ "event", .. } => Some(reason),
+            Self::RecordsReread { .. }
+            | Self::GapRepaired { .. }
+            | Self::ReloadBegun { .. }
+            | Self::ReloadDone { .. } => None,
         }
     }
 }
@@ -85,7 +89,7 @@ impl Notice {
             NoticeKind::EventsMissed { reason, from } => {
                 json!({ "reason": reason, "from": from.map(|from| from.to_string()) })
             }
-            NoticeKind::RecordsReread { records } => json!({ "records": records }),
+            NoticeKind::RecordsReread { reason, records } => json!({ "reason": reason, "records": records }),
             NoticeKind::ReloadBegun { reason, reload } => {
                 let mut more = told(reload);
                 more["reason"] = reason.word().into();

@@ -103,7 +103,7 @@ impl ObjectCapture {
             };
             if !unclear.is_empty() {
                 self.load_page = Some(held);
-                let batch = self.restate(&unclear).await?;
+                let batch = self.restate(&unclear, "load").await?;
                 self.load_page.iter_mut().for_each(|held| held.reread.extend(&unclear));
                 return Ok(Some(Step::Batch { batch, urgent: false }));
             }

@@ -65,7 +65,7 @@ impl ObjectCapture {
         };
         if !unclear.is_empty() {
             self.poll_page = Some(held);
-            let batch = self.restate(&unclear).await?;
+            let batch = self.restate(&unclear, "poll").await?;
             self.poll_page.iter_mut().for_each(|held| held.reread.extend(&unclear));
             return Ok(Some(Step::Batch { batch, urgent: false }));
         }

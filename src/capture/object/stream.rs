@@ -151,7 +151,7 @@ impl ObjectCapture {
         let object = self.description().name.clone();
         if flushed.reread > 0 {
             tracing::info!(object = %object, records = flushed.reread, "records were read that events did not tell of");
-            let kind = NoticeKind::RecordsReread { records: flushed.reread };
+            let kind = NoticeKind::RecordsReread { reason: "event", records: flushed.reread };
             self.notices.push(Notice { object, kind });
         }
         self.stream_position = flushed.latest.or(self.stream_position.take());
@@ -339,8 +339,8 @@ impl ObjectCapture {
         ids
     }
 
-    /// Reads these records and publishes them before the page in hand is taken.
-    pub(super) async fn restate(&mut self, ids: &[RecordId]) -> Result<Batch> {
+    /// Reads these records and publishes them before the page in hand, of a load or of a poll (`page`), is taken.
+    pub(super) async fn restate(&mut self, ids: &[RecordId], page: &'static str) -> Result<Batch> {
         let object = self.sequencer.object().clone();
         // Not older than what was read before.
         let known = |id: &RecordId| self.sequencer.read_at(id).map(|stamp| (*id, stamp));
@@ -356,6 +356,10 @@ impl ObjectCapture {
                 }
                 row => drop(self.sequencer.refetched(&mut out, *id, row, at, Detail::refetch())?),
             }
+        }
+        if !out.changes.is_empty() {
+            let kind = NoticeKind::RecordsReread { reason: page, records: out.changes.len() as u64 };
+            self.notices.push(Notice { object: object.name.clone(), kind });
         }
         let position = at.to_string();
         Ok(self.batch(out, Source::Refetch, None, &position))

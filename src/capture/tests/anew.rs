@@ -175,6 +175,14 @@ async fn records_that_were_published_from_events_get_the_new_field_as_well() {
         assert_eq!(org.reloads(), (1, 1), "whole {whole}");
         assert_eq!(org.stage.of(&ids[2]), "RD");
         assert_eq!(org.gaps(), [""; 0]);
+        let read_by_id =
+            org.stage.published.iter().filter(|one| one.source == Source::Refetch).count() as u64;
+        let told = org.stage.notices.iter().filter_map(|notice| match notice.kind {
+            NoticeKind::RecordsReread { reason: "load", records } => Some(records),
+            _ => None,
+        });
+        assert!(whole || read_by_id > 0);
+        assert_eq!(told.sum::<u64>(), read_by_id, "whole {whole}");
     }
 }
 
