@@ -151,6 +151,11 @@ impl Describe {
         Ok(Self { last_modified: None, object })
     }
 
+    /// From an answer that was kept, for who has no org at hand. Error: [`Kind::ReplyUnreadable`].
+    pub fn from_json(body: &[u8]) -> Result<Self> {
+        Self::read(body).map_err(|fault| fault.into_error("a kept describe"))
+    }
+
     /// Names in the rules that the object has no field for; `pinned`: those that it had.
     pub fn unknown_fields<'a>(&self, rules: &'a FieldRules, pinned: &[String]) -> Vec<&'a str> {
         let same = |one: &str, other: &str| one.eq_ignore_ascii_case(other);

@@ -1,6 +1,7 @@
 //! Values on the real broker and registry: exact numbers, compounds and blob references, read by others than us.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -129,11 +130,34 @@ struct Sample {
     reader: Option<String>,
 }
 
-async fn sample(client: &Client, describe: &Describe, values: ValueRules, name: String) -> Option<Sample> {
+fn schema_of(describe: &Describe, values: ValueRules) -> (Arc<ObjectDescription>, SchemaLineage, String) {
     let rules = FieldRules { values, ..FieldRules::default() };
     let object = Arc::new(describe.compile(&rules, &[]).unwrap());
     let lineage = SchemaLineage::merge(None, &object);
     let schema = avro::change_table(&lineage, &OutputSettings::change_table("crm")).unwrap();
+    (object, lineage, schema)
+}
+
+/// Of each describe that was recorded from a real org, its name and schema.
+fn recorded(values: ValueRules, word: &str) -> Vec<Sample> {
+    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/salesforce");
+    let mut files = vec![PathBuf::from(format!("{data}/describe-Account.json"))];
+    for folder in ["full", "cached"] {
+        let listed = std::fs::read_dir(format!("{data}/describes/{folder}")).unwrap();
+        files.extend(listed.map(|file| file.unwrap().path()));
+    }
+    let sample = |file: &PathBuf| {
+        let describe = Describe::from_json(&std::fs::read(file).unwrap()).unwrap();
+        let (object, _, schema) = schema_of(&describe, values);
+        assert!(object.fields.len() > 1, "{}", file.display());
+        let name = format!("{} with {word}", file.strip_prefix(data).unwrap().display());
+        Sample { name, schema, value: None, reader: None }
+    };
+    files.iter().map(sample).collect()
+}
+
+async fn sample(client: &Client, describe: &Describe, values: ValueRules, name: String) -> Option<Sample> {
+    let (object, lineage, schema) = schema_of(describe, values);
     let ids = SchemaIds { key: 1, value: 2 };
     let encoder = Encoder::compile(&object, &lineage, ids, KeyFormat::Record);
     let value = match object.unsupported {
@@ -233,6 +257,11 @@ async fn every_schema_is_taken_by_the_avro_libraries_of_rust_java_and_python() {
         }
     }
     assert!(samples.len() > 100, "{} schemas", samples.len());
+    for (values, word) in [(DEFAULTS, "defaults"), (EVERYTHING, "everything")] {
+        let recorded = recorded(values, word);
+        assert_eq!(recorded.len(), 42);
+        samples.extend(recorded);
+    }
     let with_values = samples.iter().filter(|sample| sample.value.is_some()).count();
     assert!(with_values > 50, "{with_values} records");
 
