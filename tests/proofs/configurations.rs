@@ -47,6 +47,9 @@ struct Cut {
 /// An option of the judge, and the field or text it is about.
 type Rule = (&'static str, &'static str);
 
+/// What hides a field or what text is not to be seen, and from which offset of each partition on.
+type HiddenSince = (&'static str, &'static str, BTreeMap<i32, i64>);
+
 struct Life {
     stage: Stage,
     /// The configuration of now.
@@ -55,8 +58,8 @@ struct Life {
     draw: Draw,
     traffic: Option<(Arc<AtomicBool>, JoinHandle<u64>)>,
     changes: u64,
-    /// From where on, by topic: what hides a field, or what text is not to be seen.
-    since: BTreeMap<String, Vec<(&'static str, &'static str, BTreeMap<i32, i64>)>>,
+    /// By topic.
+    since: BTreeMap<String, Vec<HiddenSince>>,
     /// By topic: records of loads.
     loaded: BTreeMap<String, u64>,
     /// By object: notices of loads that were read.

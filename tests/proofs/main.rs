@@ -5,6 +5,7 @@
 //! leaves them out.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![expect(clippy::print_stderr, reason = "a proof says what it measured")]
 
 mod asked;
 mod configurations;

@@ -106,7 +106,10 @@ impl Life {
                 ("Before__c", text("before")),
                 ("Count__c", Cell::Int(number.try_into().unwrap())),
                 // Half of them are numbers.
-                ("Code__c", if number % 2 == 0 { Cell::text(format!("{number}.5")) } else { text("code") }),
+                (
+                    "Code__c",
+                    if number.is_multiple_of(2) { Cell::text(format!("{number}.5")) } else { text("code") },
+                ),
                 ("Size__c", text("size of more than forty characters, as is to be shown:")),
                 ("Must__c", text("must")),
                 ("Shy__c", text("shy")),

@@ -60,6 +60,9 @@ pub fn field_names(schema: &Value) -> Vec<String> {
         .collect()
 }
 
+/// Key and value, empty if there is none.
+pub type Record = (Vec<u8>, Vec<u8>);
+
 pub struct Stage {
     pub simulator: Simulator,
     pub name: String,
@@ -228,7 +231,7 @@ impl Stage {
     }
 
     /// Key and value of every committed record of a small topic.
-    pub fn committed(&self, topic: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+    pub fn committed(&self, topic: &str) -> Vec<Record> {
         self.reader(topic).1
     }
 
@@ -239,7 +242,7 @@ impl Stage {
     }
 
     /// Of committed records: a consumer at the end, and what it read.
-    fn reader(&self, topic: &str) -> (BaseConsumer, Vec<(Vec<u8>, Vec<u8>)>) {
+    fn reader(&self, topic: &str) -> (BaseConsumer, Vec<Record>) {
         let consumer = self.consumer();
         let topic = format!("{}.{topic}", self.name);
         let mut open = partitions(&consumer, &topic);
