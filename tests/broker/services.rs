@@ -7,7 +7,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::AdminClient;
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 use sf2kafka::config::{Auth, KafkaSettings, RegistrySettings, SalesforceSettings, Secret, Settings};
@@ -62,8 +62,28 @@ fn consumer_at(bootstrap: &str, isolation: &str) -> BaseConsumer {
 /// The ends of a topic's first partitions, as a reader of this isolation sees them.
 pub fn ends(topic: &str, partitions: i32, isolation: &str) -> Vec<i64> {
     let consumer = consumer(isolation);
-    let end = |partition| consumer.fetch_watermarks(topic, partition, Duration::from_secs(10)).unwrap().1;
+    let end = |partition| settled(|| consumer.fetch_watermarks(topic, partition, Duration::from_secs(10))).1;
     (0..partitions).map(end).collect()
+}
+
+/// Asked again while the broker is still putting up what it is asked about: a topic is listed a moment before it has leaders.
+fn settled<T>(ask: impl Fn() -> Result<T, KafkaError>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match ask() {
+            Err(error) if is_settling(&error) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            outcome => return outcome.unwrap(),
+        }
+    }
+}
+
+fn is_settling(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::NotLeaderForPartition | RDKafkaErrorCode::LeaderNotAvailable)
+    )
 }
 
 pub fn admin() -> AdminClient<DefaultClientContext> {
@@ -105,6 +125,7 @@ pub fn read_committed_at(bootstrap: &str, topic: &str) -> Vec<Seen> {
                 value: message.payload().map(<[u8]>::to_vec),
             }),
             Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
+            Some(Err(error)) if is_settling(&error) => {}
             Some(Err(error)) => panic!("topic {topic}: {error}"),
             None => {}
         }
