@@ -12,7 +12,8 @@ use crate::{Error, Result};
 
 const PRIMITIVES: [&str; 8] = ["null", "boolean", "int", "long", "float", "double", "bytes", "string"];
 
-/// The value schema. `schema-unsupported` if the text is no record, or a field is called like one of ours.
+/// The value schema. `schema-unsupported` if the text is no record, a field is called like one of ours, or a type within is
+/// the event's record itself or is called like ours.
 pub fn platform_event(event: &str, text: &str, namespace: &str) -> Result<String> {
     let unsupported = |why: &str| {
         Error::new(Kind::SchemaUnsupported, format!("platform event {event}: {why}"))
@@ -29,6 +30,9 @@ pub fn platform_event(event: &str, text: &str, namespace: &str) -> Result<String
     let fields = own.get("fields").and_then(Value::as_array);
     let fields = fields.ok_or_else(|| unsupported("its schema has no fields"))?;
     let inside = namespace_of(&own, "");
+    // Our record stands in its place, under a name that nothing within may have.
+    let itself = full_name(own.get("name").and_then(Value::as_str).unwrap_or_default(), &inside);
+    let ours = full_name(event, namespace);
     let mut all = vec![
         json!({"name": "replay_id", "type": "string", "doc": "the event's place in Salesforce's stream, in hex"}),
         json!({
@@ -45,6 +49,14 @@ pub fn platform_event(event: &str, text: &str, namespace: &str) -> Result<String
         let mut field = field.clone();
         if let Some(of) = field.get_mut("type") {
             *of = qualified(of, &inside);
+            if mentions(of, &itself) {
+                return Err(unsupported(&format!("its field {name} holds the event itself")));
+            }
+            if mentions(of, &ours) {
+                return Err(unsupported(&format!(
+                    "its field {name} has a type {ours}, as the topic's records are called"
+                )));
+            }
         }
         all.push(field);
     }
@@ -118,6 +130,26 @@ fn qualified(of: &Value, around: &str) -> Value {
     }
 }
 
+/// Whether a type whose names are in full is, defines or holds one of this name.
+fn mentions(of: &Value, name: &str) -> bool {
+    match of {
+        Value::String(known) => known == name,
+        Value::Array(branches) => branches.iter().any(|branch| mentions(branch, name)),
+        Value::Object(object) => {
+            let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
+            let named = matches!(text("type"), "record" | "error" | "enum" | "fixed");
+            let fields = object.get("fields").and_then(Value::as_array).into_iter().flatten();
+            (named && full_name(text("name"), text("namespace")) == name)
+                || ["type", "items", "values"]
+                    .iter()
+                    .filter_map(|key| object.get(*key))
+                    .any(|of| mentions(of, name))
+                || fields.filter_map(|field| field.get("type")).any(|of| mentions(of, name))
+        }
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use apache_avro::Schema;
@@ -151,11 +183,17 @@ mod tests {
     #[test]
     fn what_cannot_stand_behind_our_fields_is_refused() {
         let clash = OWN.replace("Number__c", "replay_id");
+        let endless = OWN.replace(r#"["null","Place"]"#, r#"["null","Shipment__e"]"#);
+        let namesake = OWN.replace(r#""name":"Place","#, r#""name":"salesforce.crm.Shipment__e","#);
+        let namesake =
+            namesake.replace("com.sforce.eventbus.Place", "long").replace(r#","Place"]"#, r#","long"]"#);
         for (text, why) in [
             ("[", "no JSON"),
             ("\"string\"", "no record"),
             ("{\"type\":\"record\"}", "no fields"),
             (clash.as_str(), "a field replay_id"),
+            (endless.as_str(), "field To__c holds the event itself"),
+            (namesake.as_str(), "field From__c has a type salesforce.crm.Shipment__e"),
         ] {
             let error = platform_event("Shipment__e", text, "salesforce.crm").unwrap_err();
             assert_eq!(error.kind(), Kind::SchemaUnsupported);
