@@ -27,6 +27,8 @@ mod salesforce_faults;
 mod schemas;
 mod secrecy;
 mod services;
+#[path = "../support/settling.rs"]
+mod settling;
 mod stage;
 mod subscription;
 mod values;

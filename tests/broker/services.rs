@@ -7,10 +7,12 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::AdminClient;
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 use sf2kafka::config::{Auth, KafkaSettings, RegistrySettings, SalesforceSettings, Secret, Settings};
+
+use crate::settling::{is_settling, settled};
 
 /// What `cargo xtask test` tells its tests.
 pub fn variable(name: &str) -> String {
@@ -64,26 +66,6 @@ pub fn ends(topic: &str, partitions: i32, isolation: &str) -> Vec<i64> {
     let consumer = consumer(isolation);
     let end = |partition| settled(|| consumer.fetch_watermarks(topic, partition, Duration::from_secs(10))).1;
     (0..partitions).map(end).collect()
-}
-
-/// Asked again while the broker is still putting up what it is asked about: a topic is listed a moment before it has leaders.
-fn settled<T>(ask: impl Fn() -> Result<T, KafkaError>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        match ask() {
-            Err(error) if is_settling(&error) && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(100));
-            }
-            outcome => return outcome.unwrap(),
-        }
-    }
-}
-
-fn is_settling(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(RDKafkaErrorCode::NotLeaderForPartition | RDKafkaErrorCode::LeaderNotAvailable)
-    )
 }
 
 pub fn admin() -> AdminClient<DefaultClientContext> {

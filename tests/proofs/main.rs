@@ -17,4 +17,6 @@ mod many;
 mod million;
 mod refreshes;
 mod schemas;
+#[path = "../support/settling.rs"]
+mod settling;
 mod stage;

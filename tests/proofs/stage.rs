@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use serde_json::Value;
 use simulator::org::OrgConfig;
 use simulator::{Simulator, SimulatorConfig};
+
+use crate::settling::settled;
 
 /// For what the broker is asked.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -48,26 +50,6 @@ fn partitions(consumer: &BaseConsumer, topic: &str) -> BTreeSet<i32> {
         metadata.topics().iter().flat_map(|topic| topic.partitions()).map(|one| one.id()).collect();
     assert!(!partitions.is_empty(), "{topic} is not there");
     partitions
-}
-
-/// Asked again while the broker is still putting up what it is asked about: a topic is listed a moment before it has leaders.
-fn settled<T>(ask: impl Fn() -> Result<T, KafkaError>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        match ask() {
-            Err(error) if is_settling(&error) && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(100));
-            }
-            outcome => return outcome.unwrap(),
-        }
-    }
-}
-
-fn is_settling(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(RDKafkaErrorCode::NotLeaderForPartition | RDKafkaErrorCode::LeaderNotAvailable)
-    )
 }
 
 /// The names of a record schema's fields, in their order.
